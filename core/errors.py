@@ -1,0 +1,73 @@
+"""Every exception that delegraph raises on purpose, one class per thing a caller would handle differently.
+
+Imports nothing of delegraph. Message form: *where: what was expected, found what; what to do* - lower case,
+no full stop. The data behind a message is kept in attributes; the class builds the message.
+"""
+
+from __future__ import annotations
+
+
+class DelegraphError(Exception):
+    """Root of all errors that delegraph raises on purpose."""
+
+
+class InternalError(DelegraphError):
+    """A rule that delegraph sets itself was broken; please report it.
+
+    Example: ``internal error: plan: tensor 12 is read before it is written; please report this with the model``
+    """
+
+    def __init__(self, where: str, what: str) -> None:
+        self.where, self.what = where, what
+        super().__init__(f"internal error: {where}: {what}; please report this with the model")
+
+
+class InvalidModel(DelegraphError):
+    """The bytes or the graph of a model break a rule of the format.
+
+    Example: ``model.tflite: subgraphs[0].operators[12].inputs[1]: expected a tensor index in [-1, 34), found 99``
+
+    Attributes: source (file name or "model"), place (path within the model), expected, found.
+    """
+
+    def __init__(self, place: str, expected: str, found: str, source: str = "model") -> None:
+        self.source, self.place, self.expected, self.found = source, place, expected, found
+        where = f"{source}: {place}" if place else source
+        super().__init__(f"{where}: expected {expected}, found {found}")
+
+
+class UnsupportedOp(DelegraphError):
+    """An op that delegraph has no kernel for, in this form or at all.
+
+    Example: ``subgraphs[0].operators[3] CONV_2D: no kernel for int16*int8; ...``
+
+    Attributes: place, op (name of the op), reason (a sentence), advice (what to do, may be empty).
+    """
+
+    def __init__(self, place: str, op: str, reason: str, advice: str = "") -> None:
+        self.place, self.op, self.reason, self.advice = place, op, reason, advice
+        super().__init__(f"{place} {op}: {reason}" + (f"; {advice}" if advice else ""))
+
+
+class InvalidArgument(DelegraphError, ValueError):
+    """A value that the caller passed is not usable.
+
+    Example: ``input 'image': expected shape [1, 224, 224, 3], found [224, 224, 3]; add the missing axis``
+    """
+
+    def __init__(self, where: str, expected: str, found: str, advice: str = "") -> None:
+        self.where, self.expected, self.found, self.advice = where, expected, found, advice
+        super().__init__(f"{where}: expected {expected}, found {found}" + (f"; {advice}" if advice else ""))
+
+
+class DataError(DelegraphError):
+    """An op met data in a run that it has no result for.
+
+    Example: ``subgraphs[0].operators[7] GATHER: expected indices in [0, 10), found 12``
+
+    Attributes: place, expected, found.
+    """
+
+    def __init__(self, place: str, expected: str, found: str) -> None:
+        self.place, self.expected, self.found = place, expected, found
+        super().__init__(f"{place}: expected {expected}, found {found}")

@@ -1,0 +1,357 @@
+"""CONV_2D and DEPTHWISE_CONV_2D.
+
+Source: tflite/kernels/conv.cc, depthwise_conv.cc; kernels/internal/reference/{conv,depthwiseconv_float,
+depthwiseconv_uint8}.h, reference/integer_ops/{conv,depthwise_conv}.h. Weights are [out, h, w, in / groups] and
+[1, h, w, in * multiplier].
+
+Integer sums are computed by BLAS in floating point, which is exact as long as no partial sum leaves the mantissa:
+float32 where Σ|w|·max|x - zp| < 2^24, else float64 (2^53).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array, Quantization, Shape
+from delegraph.core.ops import bounds
+from delegraph.core.ops.cases import bias_for, integers, quantized, reals
+from delegraph.core.ops.fixed_point import (
+    activation_range,
+    clamp_float,
+    multiply_by_quantized_multiplier,
+    quantize_multipliers,
+)
+from delegraph.core.ops.opdef import Case, Form, Kernel, Node, OpDef, Operand, Result, Work, packed
+from delegraph.core.ops.windows import Axis, pad_spatial, row_blocks, windows
+
+# --- shapes and work ----------------------------------------------------------------------------------------------
+
+
+def _axes(node: Node) -> tuple[Axis, Axis]:
+    x, w, o = node.input(0).shape, node.input(1).shape, node.options
+    return (
+        Axis.of(x[1], w[1], o.stride_h, o.dilation_h_factor, o.padding),
+        Axis.of(x[2], w[2], o.stride_w, o.dilation_w_factor, o.padding),
+    )
+
+
+def _conv_shapes(node: Node) -> Sequence[Shape | None]:
+    x, w = node.input(0).shape, node.input(1).shape
+    node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
+    node.expect(len(w) == 4, "inputs[1]", "4 dimensions", w)
+    node.expect(
+        w[3] > 0 and x[3] % w[3] == 0 and w[0] % max(1, x[3] // w[3]) == 0,
+        "inputs[1]",
+        f"weights for {x[3]} input channels, in whole groups",
+        w,
+    )
+    if node.has_input(2):
+        bias = node.input(2)
+        node.expect(bias.n_elements == w[0], "inputs[2]", f"a bias of {w[0]} elements", bias.shape)
+    h, ww = _axes(node)
+    return [(x[0], h.out, ww.out, w[0])]
+
+
+def _depthwise_shapes(node: Node) -> Sequence[Shape | None]:
+    x, w = node.input(0).shape, node.input(1).shape
+    node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
+    node.expect(len(w) == 4 and w[0] == 1, "inputs[1]", "weights [1, h, w, channels]", w)
+    node.expect(x[3] > 0 and w[3] % x[3] == 0, "inputs[1]", f"a multiple of {x[3]} channels", w)
+    h, ww = _axes(node)
+    return [(x[0], h.out, ww.out, w[3])]
+
+
+def _conv_work(node: Node) -> Work:
+    w, y = node.input(1), node.outputs[0]
+    taps = w.shape[1] * w.shape[2] * w.shape[3]
+    return Work(
+        macs=y.n_elements * taps,
+        element_ops=y.n_elements,
+        bytes_read=sum(spec.size_bytes for spec in node.inputs if spec is not None),
+        bytes_written=y.size_bytes,
+    )
+
+
+def _depthwise_work(node: Node) -> Work:
+    work = _conv_work(node)
+    w, y = node.input(1), node.outputs[0]
+    return Work(
+        y.n_elements * w.shape[1] * w.shape[2], work.element_ops, work.bytes_read, work.bytes_written
+    )
+
+
+# --- sums of products ---------------------------------------------------------------------------------------------
+
+
+def _sum_conv(node: Node, x: Array, fill: Any, weights: Array, finish: Any, out: Array) -> None:
+    """out[block] = finish(im2col(x) @ weights) for blocks of rows.
+
+    x [N, H, W, C]; weights [groups, window·C/groups, out/groups]; finish: (products [n, out] → array).
+    """
+    h, w = _axes(node)
+    groups, depth, per_group = weights.shape
+    x = pad_spatial(x, h, w, fill)
+    view = windows(x, h, w)
+    channels = view.shape[-1] // groups
+    for image, rows in row_blocks(out.shape[0], h.out, w.out * depth * x.itemsize):
+        block = view[image, rows]
+        if groups == 1:
+            sums = np.ascontiguousarray(block).reshape(-1, depth) @ weights[0]
+        else:
+            sums = np.empty((block.shape[0] * w.out, groups * per_group), x.dtype)
+            for g in range(groups):
+                part = np.ascontiguousarray(block[..., g * channels : (g + 1) * channels])
+                sums[:, g * per_group : (g + 1) * per_group] = part.reshape(-1, depth) @ weights[g]
+        out[image, rows] = finish(sums).reshape(-1, w.out, out.shape[3])
+
+
+def _group_weights(w: Array, groups: int) -> Array:
+    """[out, h, w, in / groups] → [groups, h·w·in / groups, out / groups]."""
+    return w.reshape(groups, w.shape[0] // groups, -1).transpose(0, 2, 1)
+
+
+def _sum_depthwise(node: Node, x: Array, fill: Any, weights: Array, finish: Any, out: Array) -> None:
+    """out[block] = finish(Σ taps x·w): x [N, H, W, C]; weights [h, w, C, multiplier]."""
+    h, w = _axes(node)
+    x = pad_spatial(x, h, w, fill)
+    view = windows(x, h, w)
+    channels, multiplier = weights.shape[2:]
+    for image, rows in row_blocks(out.shape[0], h.out, w.out * out.shape[3] * x.itemsize * 2):
+        block = view[image, rows]
+        sums = np.zeros((block.shape[0], w.out, channels, multiplier), x.dtype)
+        for ky in range(h.window):
+            for kx in range(w.window):
+                sums += block[:, :, ky, kx, :, None] * weights[ky, kx]
+        out[image, rows] = finish(sums.reshape(-1, out.shape[3])).reshape(-1, w.out, out.shape[3])
+
+
+# --- float kernels ------------------------------------------------------------------------------------------------
+
+
+def _conv_float(node: Node) -> Kernel:
+    activation, shape = node.options.fused_activation_function, node.outputs[0].shape
+
+    def run(x: Array, w: Array, bias: Array | None = None) -> Sequence[Array]:
+        out = np.empty(shape, np.float32)
+        groups = x.shape[3] // w.shape[3]
+
+        def finish(sums: Array) -> Array:
+            return clamp_float(sums if bias is None else sums + bias.reshape(-1), activation)
+
+        _sum_conv(node, x, 0, _group_weights(w, groups), finish, out)
+        return (out,)
+
+    return run
+
+
+def _depthwise_float(node: Node) -> Kernel:
+    activation, shape = node.options.fused_activation_function, node.outputs[0].shape
+
+    def run(x: Array, w: Array, bias: Array | None = None) -> Sequence[Array]:
+        out = np.empty(shape, np.float32)
+
+        def finish(sums: Array) -> Array:
+            return clamp_float(sums if bias is None else sums + bias.reshape(-1), activation)
+
+        _sum_depthwise(node, x, 0, w.reshape(*w.shape[1:3], x.shape[3], -1), finish, out)
+        return (out,)
+
+    return run
+
+
+def _magnitude(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Σ|x||w| + |bias| per output element."""
+    plain = Node(node.op, node.inputs, node.outputs, node.options.replace(fused_activation_function=0))
+    kernel = _conv_float(plain) if node.op.name == "CONV_2D" else _depthwise_float(plain)
+    return kernel(*(None if x is None else np.abs(x) for x in inputs))
+
+
+# --- quantized kernels --------------------------------------------------------------------------------------------
+
+
+def conv_multipliers(node: Node, channels: int) -> tuple[Array, Array]:
+    """Per output channel the fixed-point ``s_in · s_w / s_out``.
+
+    int8 multiplies in double; uint8 takes the product of the two float32 scales in float32 first.
+    Source: PopulateConvolutionQuantizationParams, GetQuantizedConvolutionMultipler (kernel_util.cc).
+    """
+    s_in, s_out = node.quantization(0).scale, node.output_quantization().scale
+    scales = np.asarray(node.quantization(1).scales, np.float32)
+    node.expect(
+        scales.size in (1, channels), "inputs[1].quantization", f"1 or {channels} scales", scales.size
+    )
+    if node.input(0).dtype is DType.UINT8:
+        real = np.float64(np.float32(s_in) * np.float32(scales[:1])) / np.float64(s_out)
+    else:
+        real = np.float64(s_in) * scales.astype(np.float64) / np.float64(s_out)
+    q, shift = quantize_multipliers(np.broadcast_to(real, channels))
+    return q, shift
+
+
+def exact_float(weights: Array, axis: int | tuple[int, ...], x_range: int, bias: Array | None = None) -> Any:
+    """The float type in which Σ w·x is exact for |x| ≤ x_range, summing over ``axis``."""
+    largest = int(np.abs(weights.astype(np.int64)).sum(axis).max(initial=0)) * x_range
+    return np.float32 if largest < 1 << 24 else np.float64
+
+
+def _quantized(node: Node, depthwise: bool) -> Kernel:
+    x_zp, y_zp = node.quantization(0).zero_point, node.output_quantization().zero_point
+    y = node.outputs[0]
+    low, high = activation_range(node.options.fused_activation_function, y.dtype, node.output_quantization())
+    channels = y.shape[3]
+    multiplier, shift = conv_multipliers(node, channels)
+    # int8 weights are symmetric: their zero point is not read. uint8 weights have one.
+    w_zp = node.quantization(1).zero_point if node.input(0).dtype is DType.UINT8 else 0
+    info = np.iinfo(node.input(0).dtype.numpy)
+    x_range = max(abs(int(info.min) - x_zp), abs(int(info.max) - x_zp))
+    in_channels = node.input(0).shape[3]
+
+    def pack(w: Array) -> Array:
+        centred = w.astype(np.int32) - w_zp
+        if depthwise:
+            kind = exact_float(centred, (0, 1, 2), x_range)
+            return centred.astype(kind).reshape(*w.shape[1:3], in_channels, -1)
+        kind = exact_float(centred, (1, 2, 3), x_range)
+        return np.ascontiguousarray(_group_weights(centred.astype(kind), in_channels // w.shape[3]))
+
+    weights_of = packed(node.input(1), pack)
+    total = _sum_depthwise if depthwise else _sum_conv
+
+    def run(x: Array, w: Array, bias: Array | None = None) -> Sequence[Array]:
+        out = np.empty(y.shape, y.dtype.numpy)
+        weights = weights_of(w)
+        offset = None if bias is None else bias.reshape(-1).astype(np.int64)
+
+        def finish(sums: Array) -> Array:
+            acc = sums.astype(np.int64)
+            if offset is not None:
+                acc += offset
+                acc = acc.astype(np.int32)  # the accumulator wraps at 32 bits
+            scaled = multiply_by_quantized_multiplier(acc, multiplier, shift)
+            scaled += y_zp
+            return np.clip(scaled, low, high)
+
+        total(node, x.astype(weights.dtype) - weights.dtype.type(x_zp), 0, weights, finish, out)
+        return (out,)
+
+    return run
+
+
+def _conv_quantized(node: Node) -> Kernel:
+    return _quantized(node, depthwise=False)
+
+
+def _depthwise_quantized(node: Node) -> Kernel:
+    return _quantized(node, depthwise=True)
+
+
+# --- cases --------------------------------------------------------------------------------------------------------
+
+
+def _cases(rng: np.random.Generator, depthwise: bool) -> Iterator[Case]:
+    for i in range(12):
+        n, size = int(rng.integers(1, 3)), rng.integers(1, 9, 2)
+        window = rng.integers(1, 4, 2)
+        dilation = (1, 1) if i % 3 else tuple(int(d) for d in rng.integers(1, 3, 2))
+        padding = int(rng.integers(0, 2))
+        if padding == 1:  # VALID: the window has to fit
+            size = np.maximum(size, (window - 1) * dilation + 1)
+        groups = 1 if depthwise or i % 4 else 2
+        c_in = groups * int(rng.integers(1, 5))
+        c_out = c_in * int(rng.integers(1, 4)) if depthwise else groups * int(rng.integers(1, 5))
+        w_shape = (1, *window, c_out) if depthwise else (c_out, *window, c_in // groups)
+        options = {
+            "padding": padding,
+            "stride_h": int(rng.integers(1, 4)),
+            "stride_w": int(rng.integers(1, 4)),
+            "dilation_h_factor": int(dilation[0]),
+            "dilation_w_factor": int(dilation[1]),
+            "fused_activation_function": int(rng.integers(0, 4)),
+        }
+        if depthwise:
+            options["depth_multiplier"] = c_out // c_in
+            options["stride_w"] = options["stride_h"]
+        x_shape = (n, *(int(s) for s in size), c_in)
+        x, w = reals(rng, x_shape), reals(rng, w_shape)
+        with_bias = bool(i % 5) or not depthwise  # LiteRT's CONV_2D refuses to do without
+        bias = Operand(reals(rng, (c_out,)), constant=True) if with_bias else None
+        yield Case(
+            f"float32_{i}",
+            (Operand(x), Operand(w, constant=True), bias),
+            (Result(DType.FLOAT32),),
+            options,
+        )
+        for dtype in (DType.INT8, DType.UINT8):
+            if groups > 1 and dtype is DType.UINT8:
+                continue
+            for per_channel in (False, True) if dtype is DType.INT8 else (False,):
+                qx, xq = quantized(rng, dtype, x_shape)
+                axis = 3 if depthwise else 0
+                qw, wq = _weights(rng, dtype, w_shape, axis, per_channel)
+                qb = bias_for(rng, qx, qw, c_out) if with_bias else None
+                qy = Quantization.per_tensor(
+                    float(rng.uniform(0.02, 0.2)) * float(qx.scale) * 40, int(integers(rng, dtype, ()))
+                )
+                bias = (
+                    Operand(qb[0], qb[1], constant=True) if qb is not None else None
+                )
+                yield Case(
+                    f"{dtype}{'_per_channel' if per_channel else ''}_{i}",
+                    (Operand(xq, qx), Operand(wq, qw, constant=True), bias),
+                    (Result(dtype, qy),),
+                    options,
+                )
+
+
+def _weights(
+    rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], axis: int, per_channel: bool
+) -> tuple[Quantization, Array]:
+    if dtype is DType.UINT8:
+        return quantized(rng, dtype, shape)
+    data = rng.integers(-127, 128, shape).astype(np.int8)
+    if per_channel:
+        return Quantization.per_channel(rng.uniform(0.001, 0.05, shape[axis]), axis), data
+    return Quantization.per_tensor(float(rng.uniform(0.001, 0.05)), 0), data
+
+
+# --- declarations -------------------------------------------------------------------------------------------------
+
+CONV_2D = OpDef(
+    name="CONV_2D",
+    inputs=("input", "weights", "bias?"),
+    outputs=("output",),
+    options="Conv2DOptions",
+    versions=(1, 8),
+    shapes=_conv_shapes,
+    work=_conv_work,
+    forms=(
+        Form("float32, float32, float32? -> float32", _conv_float),
+        Form("int8, int8, int32? -> int8", _conv_quantized),
+        Form("uint8, uint8, int32? -> uint8", _conv_quantized),
+    ),
+    bound=bounds.sums(_magnitude),
+    cases=lambda rng: _cases(rng, depthwise=False),
+)
+
+DEPTHWISE_CONV_2D = OpDef(
+    name="DEPTHWISE_CONV_2D",
+    inputs=("input", "weights", "bias?"),
+    outputs=("output",),
+    options="DepthwiseConv2DOptions",
+    versions=(1, 7),
+    shapes=_depthwise_shapes,
+    work=_depthwise_work,
+    forms=(
+        Form("float32, float32, float32? -> float32", _depthwise_float),
+        Form("int8, int8, int32? -> int8", _depthwise_quantized),
+        Form("uint8, uint8, int32? -> uint8", _depthwise_quantized),
+    ),
+    bound=bounds.sums(_magnitude),
+    cases=lambda rng: _cases(rng, depthwise=True),
+)
+
+OPS = (CONV_2D, DEPTHWISE_CONV_2D)

@@ -1,0 +1,144 @@
+"""Fixed-point arithmetic of TFLite's quantized kernels, to the bit, on arrays. Imports numpy and core.graph.
+
+Source: tflite/kernels/internal/common.cc, quantization_util.cc, kernels/kernel_util.cc of LiteRT, built with
+TFLITE_SINGLE_ROUNDING=0 as in the 2.3.0 wheel. Names follow TFLite's functions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delegraph.core.errors import InvalidModel
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array, Quantization
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+
+def round_half_away(x: Any) -> Any:
+    """``std::round``: to the nearest integer, halves away from zero; in the type of ``x``, exact for every value.
+
+    (``floor(x + 0.5)`` would be wrong just below a half, where the sum rounds up.)
+    """
+    truncated = np.trunc(x)
+    return truncated + np.where(np.abs(x - truncated) >= 0.5, np.copysign(1, x), 0).astype(np.asarray(x).dtype)
+
+
+def quantize_multiplier(multiplier: float) -> tuple[int, int]:
+    """A real as ``q · 2^(shift - 31)`` with |q| in [2^30, 2^31), or (0, 0). Source: QuantizeMultiplier."""
+    if multiplier == 0.0:
+        return 0, 0
+    fraction, shift = math.frexp(multiplier)
+    q = math.floor(abs(fraction) * 2.0**31 + 0.5)
+    if fraction < 0:
+        q = -q
+    if q == 1 << 31:
+        q //= 2
+        shift += 1
+    if shift < -31:
+        return 0, 0
+    if shift > 30:
+        return INT32_MAX, 30
+    return q, shift
+
+
+def quantize_multipliers(multipliers: npt.ArrayLike) -> tuple[Array, Array]:
+    """``quantize_multiplier`` of each element: (q int64, shift int64), of the same shape."""
+    values = np.asarray(multipliers, np.float64)
+    pairs = [quantize_multiplier(float(m)) for m in values.reshape(-1)]
+    q = np.array([p[0] for p in pairs], np.int64).reshape(values.shape)
+    shift = np.array([p[1] for p in pairs], np.int64).reshape(values.shape)
+    return q, shift
+
+
+def rounding_divide_by_pot(x: Array, exponent: Any) -> Array:
+    """``x / 2^exponent`` (x int64), halves away from zero; exponent ≥ 0 may be an array. Source: gemmlowp."""
+    exponent = np.asarray(exponent, np.int64)
+    half = np.where(exponent > 0, np.left_shift(1, np.maximum(exponent - 1, 0)), 0)
+    negative = (x < 0) & (exponent > 0)
+    return (x + half - negative) >> exponent
+
+
+def saturating_rounding_doubling_high_mul(a: Array, b: Any) -> Array:
+    """The high half of 2·a·b, rounded, for int32 values held as int64. Source: gemmlowp.
+
+    gemmlowp divides toward zero after adding a signed nudge, which equals rounding halves up. The one case that
+    saturates is both being -2^31.
+    """
+    product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
+    return np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+
+
+def multiply_by_quantized_multiplier(x: Array, multiplier: Any, shift: Any) -> Array:
+    """int32 values times ``multiplier · 2^(shift - 31)``, rounded twice. int64 result in int32's range.
+
+    x: int32 or int64 array with values in int32's range; ``x << shift`` wraps as in C. multiplier, shift: int or int64
+    arrays that broadcast. Source: MultiplyByQuantizedMultiplier(int32).
+    """
+    shift = np.asarray(shift, np.int64)
+    x = np.asarray(x, np.int64)
+    if np.any(shift > 0):
+        x = (x << np.maximum(shift, 0)).astype(np.int32).astype(np.int64)
+    high = x * np.asarray(multiplier, np.int64)
+    high += 1 << 30
+    high >>= 31
+    right = np.maximum(-shift, 0)
+    if right.ndim == 0:
+        if int(right) == 0:
+            return high
+        high -= high < 0
+        high += 1 << (int(right) - 1)
+        high >>= int(right)
+        return high
+    return rounding_divide_by_pot(high, right)
+
+
+def activation_range(activation: int, dtype: DType, quantization: Quantization | None) -> tuple[int, int]:
+    """The least and greatest quantized value that a fused activation lets through.
+
+    Source: CalculateActivationRangeQuantized (kernel_util.cc). activation: schema enum ActivationFunctionType.
+    """
+    info = np.iinfo(dtype.numpy)
+    low, high = int(info.min), int(info.max)
+    if activation == 0:
+        return low, high
+
+    def q(x: float) -> int:
+        assert quantization is not None
+        scaled = np.float32(x) / quantization.scale
+        return quantization.zero_point + int(round_half_away(np.float32(scaled)))
+
+    match activation:
+        case 1:  # RELU
+            return max(low, q(0.0)), high
+        case 3:  # RELU6
+            return max(low, q(0.0)), min(high, q(6.0))
+        case 2:  # RELU_N1_TO_1
+            return max(low, q(-1.0)), min(high, q(1.0))
+    raise InvalidModel("fused_activation_function", "NONE, RELU, RELU_N1_TO_1 or RELU6", str(activation))
+
+
+def activation_bounds(activation: int) -> tuple[float, float]:
+    """The least and greatest float32 that a fused activation lets through. Source: CalculateActivationRange."""
+    match activation:
+        case 0:
+            return -math.inf, math.inf
+        case 1:
+            return 0.0, math.inf
+        case 2:
+            return -1.0, 1.0
+        case 3:
+            return 0.0, 6.0
+    raise InvalidModel("fused_activation_function", "NONE, RELU, RELU_N1_TO_1 or RELU6", str(activation))
+
+
+def clamp_float(y: Array, activation: int) -> Array:
+    """A fused activation on float values, in place when it can be."""
+    low, high = activation_bounds(activation)
+    if low == -math.inf and high == math.inf:
+        return y
+    return np.minimum(np.maximum(y, np.float32(low)), np.float32(high))

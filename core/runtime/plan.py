@@ -1,0 +1,274 @@
+"""The plan of one graph for one set of input shapes: steps in order, and the memory between them.
+
+Imports core up to abi. ``make_plan`` is pure but for asking devices and compiling through the functions that it is
+handed. Ops whose shapes depend on data end a plan: the op itself is the last host step that can run, and what lies
+behind it is planned when its shapes are known (``Plan.late``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from delegraph.core.abi.protocols import Program
+from delegraph.core.abi.values import Cut, Segment
+from delegraph.core.errors import InternalError
+from delegraph.core.graph.graph import Graph, Op
+from delegraph.core.ops import registry
+from delegraph.core.ops.nodes import infer_op, node_of, spec_of
+from delegraph.core.ops.opdef import Kernel, Node, OpDef, TensorSpec
+from delegraph.core.ops.support import node_support
+from delegraph.core.runtime.memory import MemoryPlan, Usage, plan_memory
+
+Specs = Mapping[int, TensorSpec]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentStep:
+    """Run a segment's program on its device."""
+
+    segment: Segment
+    device: str
+    program: Program
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostStep:
+    """Run one op in core: its shapes depend on data, so the kernel makes its own outputs."""
+
+    op: Op
+    kernel: Kernel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ControlStep:
+    """Run one op of control flow or of resources: IF, WHILE, CALL_ONCE, VAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE."""
+
+    op: Op
+    node: Node
+
+
+Step = SegmentStep | HostStep | ControlStep
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Steps in order. specs: what was known of every tensor. arena: offsets of tensors that cross from a segment to
+    another step. last_use: for each step the values to drop behind it. late: ops that have to wait for the results of
+    this plan before they can be planned; needed: tensors that they or the caller read from it.
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    specs: Specs
+    arena: MemoryPlan
+    drop: tuple[tuple[int, ...], ...]
+    late: tuple[Op, ...]
+    needed: tuple[int, ...]
+
+
+Cutter = Callable[[Graph, Sequence[Node]], Sequence[Cut]]
+"""Splits nodes (in execution order) into pieces, in an order in which they can run."""
+
+Loader = Callable[[Segment, str], tuple[str, Program]]
+"""(segment, wanted device) → the device that took it, and the program."""
+
+CallShapes = Callable[[Node], Sequence[tuple[int, ...] | None] | None]
+"""Output shapes of a control-flow op, from planning the graphs it calls; None for an op that is not control flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """What ``make_plan`` is handed by the composition: how to cut, to load, and to ask about called graphs."""
+
+    cut: Cutter
+    load: Loader
+    call_shapes: CallShapes
+    trust_variables: bool = field(default=True)
+
+
+def make_plan(
+    graph: Graph,
+    ops: Sequence[Op],
+    known: Mapping[int, TensorSpec],
+    keep: frozenset[int],
+    planner: Planner,
+) -> Plan:
+    """A plan for ``ops``, given the specs of what they read from outside.
+
+    keep: tensors that the caller reads when the plan has run (those of them that ``ops`` make or pass on).
+
+    Raises:
+        UnsupportedOp: an op that nothing can run.
+        InvalidModel: operands that don't fit together.
+    """
+    specs: dict[int, TensorSpec] = dict(known)
+    nodes, late = _infer(graph, ops, specs, planner)
+    late_reads = {i for op in late for i in op.inputs if i >= 0}
+    needed = tuple(sorted((keep | late_reads)))
+    cuts = planner.cut(graph, [node for node in nodes if not _is_known(node, specs, keep)])
+    steps = _steps(graph, cuts, specs, frozenset(needed), planner)
+    drop = _drops(steps, frozenset(needed))
+    return Plan(graph, steps, specs, _arena(steps, specs, frozenset(needed)), drop, tuple(late), needed)
+
+
+def infer_outputs(
+    graph: Graph, known: Mapping[int, TensorSpec], planner: Planner
+) -> list[tuple[int, ...] | None]:
+    """The shapes of a graph's outputs, given the specs of its inputs; None where data decides."""
+    specs: dict[int, TensorSpec] = dict(known)
+    nodes, late = _infer(graph, graph.ops, specs, planner)
+    made = {i for op in graph.ops for i in op.outputs}
+    return [
+        specs[i].shape if i in specs else None if i in made else graph.tensors[i].shape for i in graph.outputs
+    ]
+
+
+def _infer(
+    graph: Graph, ops: Sequence[Op], specs: dict[int, TensorSpec], planner: Planner
+) -> tuple[list[Node], list[Op]]:
+    """Nodes that can be planned now, and the ops that can't: their inputs wait for shapes that depend on data."""
+    nodes: list[Node] = []
+    late: list[Op] = []
+    waiting: set[int] = set()
+    blocked_state = False
+    for op in ops:
+        opdef = _opdef(op)
+        touches_state = bool(opdef.host)
+        if (blocked_state and touches_state) or any(i in waiting for i in op.inputs):
+            late.append(op)
+            waiting.update(op.outputs)
+            blocked_state |= touches_state
+            continue
+        node = _infer_one(graph, op, opdef, specs, planner)
+        if node is None:  # runs now, but what it makes is only known afterwards
+            waiting.update(op.outputs)
+            node = node_of(graph, op, opdef, specs)
+        problem = node_support(op, node)
+        if problem is not None:
+            raise problem.error(op)
+        nodes.append(node)
+    return nodes, late
+
+
+def _infer_one(
+    graph: Graph, op: Op, opdef: OpDef, specs: dict[int, TensorSpec], planner: Planner
+) -> Node | None:
+    if opdef.host == "control":
+        node = node_of(graph, op, opdef, specs)
+        shapes = planner.call_shapes(node)
+        if shapes is None or any(shape is None for shape in shapes):
+            return None
+        for i, shape in zip(op.outputs, shapes, strict=False):
+            if i >= 0:
+                specs[i] = spec_of(graph.tensors[i], shape)
+        return node_of(graph, op, opdef, specs)
+    if op.name == "READ_VARIABLE":
+        tensor = graph.tensors[op.outputs[0]]
+        if not planner.trust_variables or -1 in tensor.shape_signature or not tensor.shape:
+            return None
+    return infer_op(graph, op, opdef, specs)
+
+
+def _is_known(node: Node, specs: Specs, keep: frozenset[int]) -> bool:
+    """Whether all that an op makes is known before the run, so that it need not run."""
+    outputs = [i for i in node.op.outputs if i >= 0]
+    return bool(outputs) and all(i in specs and specs[i].value is not None and i not in keep for i in outputs)
+
+
+def _opdef(op: Op) -> OpDef:
+    from delegraph.core.ops.support import op_support
+
+    problem = op_support(op)
+    if problem is not None:
+        raise problem.error(op)
+    opdef = registry.find(op.name)
+    assert opdef is not None
+    return opdef
+
+
+def _steps(
+    graph: Graph, cuts: Sequence[Cut], specs: Specs, needed: frozenset[int], planner: Planner
+) -> tuple[Step, ...]:
+    reads_after: list[set[int]] = [set(needed)]
+    for cut in reversed(cuts):
+        reads_after.append(reads_after[-1] | {i for node in cut.nodes for i in node.op.inputs})
+    reads_after.reverse()
+    steps: list[Step] = []
+    for position, cut in enumerate(cuts):
+        if not cut.device:
+            (node,) = cut.nodes
+            steps.append(_host_step(node))
+            continue
+        segment = make_segment(graph, cut.nodes, specs, reads_after[position + 1])
+        device, program = planner.load(segment, cut.device)
+        steps.append(SegmentStep(segment, device, program))
+    return tuple(steps)
+
+
+def _host_step(node: Node) -> Step:
+    opdef = _opdef(node.op)
+    if opdef.host:
+        return ControlStep(node.op, node)
+    form = opdef.form(node)
+    if form is None:
+        raise InternalError("plan", f"{node.place} has no form")
+    return HostStep(node.op, form.prepare(node))
+
+
+def make_segment(graph: Graph, nodes: Sequence[Node], specs: Specs, read_after: set[int] | frozenset[int]) -> Segment:
+    """The segment of these nodes, which delivers what is in ``read_after``."""
+    made: set[int] = set()
+    inputs: dict[int, None] = {}
+    variables: dict[int, None] = {}
+    for node in nodes:
+        opdef = _opdef(node.op)
+        for slot, (i, spec) in enumerate(zip(node.op.inputs, node.inputs, strict=True)):
+            if spec is None:
+                continue
+            if i not in made and spec.value is None:
+                inputs[i] = None
+            if slot in opdef.variables:
+                variables[i] = None
+        made.update(i for i in node.op.outputs if i >= 0)
+    outputs = tuple(sorted(i for i in made if i in read_after))
+    named = {*inputs, *outputs, *variables}
+    return Segment(
+        graph,
+        tuple(nodes),
+        tuple(inputs),
+        outputs,
+        tuple(variables),
+        {i: specs[i] if i in specs else spec_of(graph.tensors[i]) for i in named},
+    )
+
+
+def _reads(step: Step) -> set[int]:
+    if isinstance(step, SegmentStep):
+        return set(step.segment.inputs)
+    return {i for i in step.op.inputs if i >= 0}
+
+
+def _drops(steps: Sequence[Step], needed: frozenset[int]) -> tuple[tuple[int, ...], ...]:
+    """For each step, the values that no later step and no caller reads."""
+    drops: list[tuple[int, ...]] = []
+    later: set[int] = set(needed)
+    for step in reversed(steps):
+        reads = _reads(step)
+        drops.append(tuple(reads - later))
+        later |= reads
+    return tuple(reversed(drops))
+
+
+def _arena(steps: Sequence[Step], specs: Specs, needed: frozenset[int]) -> MemoryPlan:
+    """Places for the tensors that a segment makes and only steps of this plan read."""
+    usages: list[Usage] = []
+    for position, step in enumerate(steps):
+        if not isinstance(step, SegmentStep):
+            continue
+        for i in step.segment.outputs:
+            if i in needed:
+                continue  # outlives the plan: memory of its own
+            last = max((p for p, other in enumerate(steps) if i in _reads(other)), default=position)
+            usages.append(Usage(i, specs[i].size_bytes, position, last))
+    return plan_memory(usages)

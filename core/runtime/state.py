@@ -1,0 +1,67 @@
+"""State that lives across runs: variables, owned by a session, changed by one commit a run. Imports core.graph."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from delegraph.core.graph.graph import Array
+
+Name = Hashable
+"""A variable's name: ("resource", id) for resource variables, ("tensor", graph, index) for variable tensors."""
+
+
+@dataclass(eq=False)
+class Session:
+    """The owner of one set of variables. ``lock`` is held for the length of a run.
+
+    values: arrays that are never written in place: a run replaces them. called: CALL_ONCE graphs that have run.
+    handles: (container, shared name) of resource variables → the number in their handle.
+    """
+
+    values: dict[Name, Array] = field(default_factory=dict)
+    called: frozenset[int] = frozenset()
+    handles: dict[tuple[str, str], int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reset(self) -> None:
+        """Forget all state: variables are zero, or uninitialised, as in a new session."""
+        with self.lock:
+            self.values = {}
+            self.called = frozenset()
+
+
+class Overlay:
+    """What one run has written so far; the session sees it at ``commit`` or not at all."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._written: dict[Name, Array] = {}
+        self._called = session.called
+
+    def read(self, name: Name) -> Array | None:
+        """The variable's value, or None when nothing was assigned yet. Not to be written."""
+        found = self._written.get(name)
+        return self._session.values.get(name) if found is None else found
+
+    def write(self, name: Name, value: Array) -> None:
+        """Sets a variable to a copy of ``value``."""
+        self._written[name] = value.copy()
+
+    def handle(self, container: str, shared_name: str) -> int:
+        """The number that stands for a resource variable of that name."""
+        handles = self._session.handles
+        return handles.setdefault((container, shared_name), len(handles))
+
+    def call_once(self, graph: int) -> bool:
+        """Whether that initialiser has to run now: true once a session."""
+        if graph in self._called:
+            return False
+        self._called |= {graph}
+        return True
+
+    def commit(self) -> None:
+        """Make the run's writes the session's state."""
+        self._session.values = {**self._session.values, **self._written}
+        self._session.called = self._called

@@ -1,0 +1,38 @@
+"""delegraph: a hardware-accelerator delegate framework for TensorFlow Lite models.
+
+>>> import delegraph as dg
+>>> m = dg.compile("mobilenet_v2.tflite")            # doctest: +SKIP
+>>> y = m(image)                                     # doctest: +SKIP
+>>> print(m.placement)                               # doctest: +SKIP
+"""
+
+from delegraph.api import compile, load
+from delegraph.compiled import CompiledModel
+from delegraph.core.errors import (
+    DataError,
+    DelegraphError,
+    InternalError,
+    InvalidArgument,
+    InvalidModel,
+    UnsupportedOp,
+)
+from delegraph.core.ops.opdef import OpDef
+from delegraph.core.ops.registry import register_op
+from delegraph.core.version import __version__
+from delegraph.registry import devices
+
+__all__ = [
+    "CompiledModel",
+    "DataError",
+    "DelegraphError",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidModel",
+    "OpDef",
+    "UnsupportedOp",
+    "__version__",
+    "compile",
+    "devices",
+    "load",
+    "register_op",
+]

@@ -1,0 +1,371 @@
+"""CompiledModel: a model ready to run, callable by position, by name and by signature. Composition only."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from delegraph.core.abi.protocols import Device, Program
+from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Segment
+from delegraph.core.errors import DelegraphError, InvalidArgument, UnsupportedOp
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array, Graph, GraphSet, Quantization, Shape, Tensor
+from delegraph.core.ops import registry as ops
+from delegraph.core.ops.opdef import Node
+from delegraph.core.runtime.runner import GraphRunner, ReplanError, Runners
+from delegraph.core.runtime.state import Overlay, Session
+from delegraph.partitioner.placement import OpPlacement, Placement, place
+from delegraph.partitioner.segments import cut_segments
+
+FALLBACKS = ("allow", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """An input or output of a model. shape: -1 for dimensions that may vary."""
+
+    name: str
+    index: int
+    dtype: DType
+    shape: Shape
+    quantization: Quantization | None
+
+    @classmethod
+    def of(cls, tensor: Tensor, name: str | None = None) -> TensorInfo:
+        return cls(
+            tensor.name if name is None else name,
+            tensor.index,
+            tensor.dtype,
+            tensor.shape_signature,
+            tensor.quantization,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What truly ran: runs so far, seconds spent in them, and segments per device in the plans made."""
+
+    runs: int
+    seconds: float
+    segments: Mapping[str, int]
+
+
+class CompiledModel:
+    """A model ready to run; made by ``dg.compile``. Safe from many threads: each call has its own memory.
+
+    ``m(image)`` returns one array, or a list when the model has several outputs; ``m(x=..., y=...)`` takes inputs by
+    name. Inputs must have the tensor's dtype; dimensions that are -1 in ``inputs`` may have any size. A model with
+    state uses one default session under a lock; ``session()`` makes further ones.
+    """
+
+    def __init__(
+        self,
+        graphs: GraphSet,
+        devices: Mapping[str, Device],
+        unavailable: Mapping[str, str],
+        *,
+        keep: frozenset[int] = frozenset(),
+    ) -> None:
+        self._graphs = graphs
+        self._devices = dict(devices)
+        self._unavailable = dict(unavailable)
+        self._rows: dict[tuple[int, int], OpPlacement] = {}
+        self._lock = threading.Lock()
+        self._runs, self._seconds = 0, 0.0
+        self._is_stateful = _is_stateful(graphs)
+        self._session = Session()
+        self._runners = Runners(graphs, self._cut, self._load, keep)
+
+    # --- what it is
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """The main graph's inputs, in the file's order."""
+        return _infos(self._graphs.main, self._graphs.main.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """The main graph's outputs, in the file's order."""
+        return _infos(self._graphs.main, self._graphs.main.outputs)
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """Keys of the model's signatures."""
+        return tuple(self._graphs.signatures)
+
+    @property
+    def placement(self) -> Placement:
+        """Where each op goes and why, for every graph and shape that has been planned so far."""
+        self._plan_main()
+        with self._lock:
+            return Placement(tuple(row for _, row in sorted(self._rows.items())))
+
+    def receipt(self) -> Receipt:
+        """What truly ran so far."""
+        segments: dict[str, int] = {}
+        for runner in self._runners:
+            for plan in runner.plans():
+                for step in plan.steps:
+                    device = getattr(step, "device", "core")
+                    segments[device] = segments.get(device, 0) + 1
+        with self._lock:
+            return Receipt(self._runs, self._seconds, segments)
+
+    # --- running
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the main graph.
+
+        Raises:
+            InvalidArgument: an input is missing, unknown, or of another dtype or shape than the model takes.
+            DataError: an op met data that it has no result for.
+        """
+        return self._call(self._session, *args, **kwargs)
+
+    def signature(self, key: str) -> SignatureCall:
+        """The entry point of that key: a callable that takes inputs by name and returns outputs by name.
+
+        Raises:
+            InvalidArgument: the model has no signature of that key.
+        """
+        return SignatureCall(self, key, self._session)
+
+    def session(self) -> ModelSession:
+        """A caller's own state: variables start as in a fresh model."""
+        return ModelSession(self, Session())
+
+    def _call(self, session: Session, *args: Any, **kwargs: Any) -> Any:
+        main = self._graphs.main
+        names = [main.tensors[i].name for i in main.inputs]
+        values = self.run(0, _by_position(names, args, kwargs, main), session)
+        outputs = [values[i] for i in main.outputs]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run(self, graph: int, inputs: Sequence[Any], session: Session) -> dict[int, Array]:
+        """Runs one graph once and commits its state; returns outputs and kept tensors by index, all the caller's own.
+
+        inputs: one value per graph input. Raises as ``__call__``.
+        """
+        runner = self._runners[graph]
+        arrays = [_checked(value, runner.graph.tensors[i]) for i, value in zip(runner.graph.inputs, inputs, strict=True)]
+        start = time.perf_counter()
+        if self._is_stateful:
+            with session.lock:
+                values = _run(runner, arrays, session)
+        else:
+            values = _run(runner, arrays, session)
+        elapsed = time.perf_counter() - start
+        with self._lock:
+            self._runs += 1
+            self._seconds += elapsed
+        return {i: _own(value, arrays) for i, value in values.items()}
+
+    @property
+    def graphs(self) -> GraphSet:
+        """The prepared graphs."""
+        return self._graphs
+
+    def plan(self, graph: int, shapes: Sequence[Shape]) -> None:
+        """Plans a graph for these input shapes now, instead of at the first call with them."""
+        self._runners[graph].plan(shapes)
+
+    def output_shapes(self, graph: int, shapes: Sequence[Shape]) -> list[Shape | None]:
+        """Shapes of a graph's outputs for these input shapes; None where data decides."""
+        return self._runners[graph].output_shapes(shapes)
+
+    def _plan_main(self) -> None:
+        main = self._graphs.main
+        self.plan(0, [main.tensors[i].shape for i in main.inputs])
+
+    # --- what plans are made with
+
+    def _cut(self, graph: Graph, nodes: Sequence[Node]) -> list[Cut]:
+        host = {node.op.index: reason for node in nodes if (reason := _host_reason(node))}
+        view = GraphView(graph, tuple(nodes))
+        rows = place(graph, nodes, {name: d.supports(view) for name, d in self._devices.items()}, host)
+        missing = {name: reason for name, reason in self._unavailable.items()}
+        with self._lock:
+            for row in rows:
+                refusals = row.refusals if row.device == "core" else {**missing, **row.refusals}
+                self._rows[row.graph, row.op] = OpPlacement(
+                    row.graph, row.op, row.name, row.device, row.reason, refusals
+                )
+        return cut_segments(graph, nodes, ["" if row.device == "core" else row.device for row in rows])
+
+    def _load(self, segment: Segment, wanted: str) -> tuple[str, Program]:
+        device = self._devices[wanted]
+        return wanted, device.load(device.compile(segment, {}), segment)
+
+
+class ModelSession:
+    """One owner of state: callable like the model, with variables of its own."""
+
+    def __init__(self, model: CompiledModel, session: Session) -> None:
+        self._model, self._session = model, session
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._model._call(self._session, *args, **kwargs)
+
+    def signature(self, key: str) -> SignatureCall:
+        return SignatureCall(self._model, key, self._session)
+
+    def run(self, graph: int, inputs: Sequence[Any]) -> dict[int, Array]:
+        """As ``CompiledModel.run``, on this session's state."""
+        return self._model.run(graph, inputs, self._session)
+
+    def reset(self) -> None:
+        """Start again with fresh state."""
+        self._session.reset()
+
+
+class SignatureCall:
+    """One signature of a model, ready to call with inputs by name."""
+
+    def __init__(self, model: CompiledModel, key: str, session: Session) -> None:
+        found = model.graphs.signatures.get(key)
+        if found is None:
+            names = ", ".join(map(repr, model.graphs.signatures)) or "none: call the model itself"
+            raise InvalidArgument("signature", f"one of {names}", repr(key))
+        self._model, self._session, self._signature = model, session, found
+        self._graph = model.graphs.graphs[found.graph]
+
+    @property
+    def inputs(self) -> dict[str, TensorInfo]:
+        return {n: TensorInfo.of(self._graph.tensors[i], n) for n, i in self._signature.inputs.items()}
+
+    @property
+    def outputs(self) -> dict[str, TensorInfo]:
+        return {n: TensorInfo.of(self._graph.tensors[i], n) for n, i in self._signature.outputs.items()}
+
+    def __call__(self, **kwargs: Any) -> dict[str, Array]:
+        """Outputs by name. Raises as ``CompiledModel.__call__``."""
+        names = {i: n for n, i in self._signature.inputs.items()}
+        order = [names.get(i, self._graph.tensors[i].name) for i in self._graph.inputs]
+        inputs = _by_position(order, (), kwargs, self._graph)
+        values = self._model.run(self._graph.index, inputs, self._session)
+        return {name: values[i] for name, i in self._signature.outputs.items()}
+
+
+def _run(runner: GraphRunner, arrays: Sequence[Array], session: Session) -> dict[int, Array]:
+    overlay = Overlay(session)
+    try:
+        values = runner.run(arrays, overlay)
+    except ReplanError:
+        overlay = Overlay(session)
+        values = runner.run(arrays, overlay, trust_variables=False)
+    overlay.commit()
+    return values
+
+
+def _own(value: Array, inputs: Sequence[Array]) -> Array:
+    """An output that is the caller's own: copied when it is a constant, a variable, or an input passed through."""
+    if not value.flags.owndata or not value.flags.writeable or any(value is a for a in inputs):
+        return value.copy()
+    return value
+
+
+def _infos(graph: Graph, tensors: Sequence[int]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo.of(graph.tensors[i]) for i in tensors)
+
+
+def _host_reason(node: Node) -> str:
+    opdef = ops.find(node.op.name)
+    if opdef is None:
+        return ""
+    if opdef.host:
+        return {"control": "control flow is run by core", "resource": "variables belong to core"}[opdef.host]
+    if any(shape is None for shape in opdef.shapes(node)):
+        return "the shape of its result depends on data"
+    if any(not spec.dtype.is_plain for spec in (*node.outputs, *(s for s in node.inputs if s is not None))):
+        return "strings and handles never leave core"
+    return ""
+
+
+def _is_stateful(graphs: GraphSet) -> bool:
+    return any(
+        (opdef := ops.find(op.name)) is not None and (opdef.host == "resource" or opdef.variables)
+        for graph in graphs.graphs
+        for op in graph.ops
+    )
+
+
+def _by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph) -> list[Any]:
+    """One value per graph input from positional and named arguments."""
+    if len(args) > len(names):
+        raise InvalidArgument("inputs", f"at most {len(names)} inputs", f"{len(args)}")
+    given = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names:
+            raise InvalidArgument("inputs", f"one of {', '.join(map(repr, names))}", repr(name))
+        if name in given:
+            raise InvalidArgument(f"input {name!r}", "one value", "two: by position and by name")
+        given[name] = value
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InvalidArgument(
+            "inputs", f"{len(names)} inputs", f"no value for {', '.join(map(repr, missing))}", _input_help(graph)
+        )
+    return [given[name] for name in names]
+
+
+def _input_help(graph: Graph) -> str:
+    described = ", ".join(
+        f"{t.name}: {t.dtype}{list(t.shape_signature)}" for t in (graph.tensors[i] for i in graph.inputs)
+    )
+    return f"the model takes {described}"
+
+
+def _checked(value: Any, tensor: Tensor) -> Array:
+    """The value as an array of the tensor's dtype and a shape it can have; nothing is cast.
+
+    Python numbers and lists become the tensor's dtype, as they have none of their own.
+    """
+    where = f"input {tensor.name!r}"
+    if tensor.dtype is DType.STRING:
+        array = np.asarray(value, object)
+    elif isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+    else:
+        try:
+            array = np.asarray(value, tensor.dtype.numpy)
+        except (ValueError, TypeError, OverflowError) as exc:
+            raise InvalidArgument(where, f"{tensor.dtype} values", type(value).__name__) from exc
+    if array.dtype != tensor.dtype.numpy:
+        raise InvalidArgument(
+            where, str(tensor.dtype), str(array.dtype), f"convert it with .astype(numpy.{tensor.dtype.numpy})"
+        )
+    wanted = tensor.shape_signature
+    fits = len(array.shape) == len(wanted) and all(w in (-1, n) for w, n in zip(wanted, array.shape, strict=True))
+    if not fits and wanted != ():
+        raise InvalidArgument(where, f"shape {list(wanted)}", str(list(array.shape)))
+    return array
+
+
+def open_devices(
+    names: str | Sequence[str], *, fallback: str
+) -> tuple[dict[str, Device], dict[str, str]]:
+    """Open devices by id in order, and why the others can't be used.
+
+    Raises:
+        DelegateError: a device that was named can't be used, and fallback is "error".
+    """
+    from delegraph import registry
+
+    opened: dict[str, Device] = {}
+    unavailable: dict[str, str] = {}
+    for info in registry.resolve(names):
+        if info.available:
+            opened[info.id] = registry.open_device(info)
+        elif fallback == "error":
+            raise DelegateError(info.id, ErrorCode.UNSUPPORTED, f"{info.reason}; {info.remedy}")
+        else:
+            unavailable[info.id] = info.reason
+    return opened, unavailable
+
+
+__all__ = ["CompiledModel", "DelegraphError", "ModelSession", "Receipt", "SignatureCall", "TensorInfo", "UnsupportedOp"]
