@@ -82,7 +82,5 @@ def place(
                     reason = answer.reason or "first device in the order that runs it"
                     break
                 refusals[candidate] = answer.reason
-        rows.append(
-            OpPlacement(graph.index, node.op.index, node.op.name, device or "core", reason, refusals)
-        )
+        rows.append(OpPlacement(graph.index, node.op.index, node.op.name, device or "core", reason, refusals))
     return rows

@@ -1,7 +1,7 @@
 """What the tests need from outside the repository: shared data and optional packages.
 
-`require("litert")` skips the test, saying why, where the thing is missing; with DELEGRAPH_REQUIRE=litert,shared the
-same is a failure, so that a machine that should have it can't skip silently.
+`require("litert")` skips the test, saying why, where the thing is missing; with DELEGRAPH_REQUIRE=litert,shared
+the same is a failure, so that a machine that should have it can't skip silently.
 """
 
 from __future__ import annotations

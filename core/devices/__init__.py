@@ -1,0 +1,1 @@
+"""Device profiles and machines (devices.yaml). Imports core up to abi."""

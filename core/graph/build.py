@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from delegraph.core.errors import InvalidModel
+from delegraph.core.graph.calls import check_calls
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Graph, GraphSet, Op, Quantization, Shape, Signature, Tensor
 from delegraph.core.model.external import external_data
@@ -26,6 +27,7 @@ def build(model: Model) -> GraphSet:
     graphs = tuple(_graph(model, index, table) for index, table in enumerate(model.subgraphs))
     if not graphs:
         raise InvalidModel("subgraphs", "at least one", "none", model.source)
+    check_calls(graphs, model.source)
     return GraphSet(model.source, graphs, _signatures(model))
 
 
@@ -34,10 +36,10 @@ def _graph(model: Model, index: int, table: Table) -> Graph:
     tensors = tuple(
         _tensor(model, i, tensor, f"{place}.tensors[{i}]") for i, tensor in enumerate(table.tensors or ())
     )
-    ops = tuple(
-        _op(model, i, op, f"{place}.operators[{i}]") for i, op in enumerate(table.operators or ())
+    ops = tuple(_op(model, i, op, f"{place}.operators[{i}]") for i, op in enumerate(table.operators or ()))
+    graph = Graph(
+        index, table.name or "", tensors, ops, _indices(table.inputs), _indices(table.outputs), (), ops
     )
-    graph = Graph(index, table.name or "", tensors, ops, _indices(table.inputs), _indices(table.outputs), (), ops)
     _check_order(graph, model.source)
     return graph
 
@@ -109,26 +111,32 @@ def _op(model: Model, index: int, table: Table, place: str) -> Op:
 
 
 def _check_order(graph: Graph, source: str) -> None:
-    """Every tensor must be made, once, before an op reads it (TFLite executes ops in the file's order)."""
-    known = {t.index for t in graph.tensors if t.is_constant or t.is_variable} | set(graph.inputs)
-    made: set[int] = set()
+    """A tensor is made by one op at most, before any op reads it (TFLite executes ops in the file's order).
+
+    A tensor that nothing makes is allowed, as in TFLite: it reads as zeros.
+    """
+    makers: dict[int, int] = {}
     for op in graph.ops:
-        for slot, tensor in enumerate(op.inputs):
-            if tensor >= 0 and tensor not in known:
-                later = any(tensor in other.outputs for other in graph.ops[graph.ops.index(op) :])
-                if later:
-                    raise InvalidModel(
-                        f"{op.place}.inputs[{slot}]", "a tensor that an earlier op makes", f"tensor {tensor}", source
-                    )
-                known.add(tensor)  # never written: reads as an empty tensor, as in TFLite
         for slot, tensor in enumerate(op.outputs):
-            if tensor in made:
+            if tensor in makers:
                 raise InvalidModel(
-                    f"{op.place}.outputs[{slot}]", "a tensor that no other op makes", f"tensor {tensor}", source
+                    f"{op.place}.outputs[{slot}]",
+                    "a tensor that no other op makes",
+                    f"tensor {tensor}",
+                    source,
                 )
             if tensor >= 0:
-                made.add(tensor)
-                known.add(tensor)
+                makers[tensor] = op.index
+    ready = set(graph.inputs)
+    for op in graph.ops:
+        for slot, tensor in enumerate(op.inputs):
+            if makers.get(tensor, -1) >= op.index and tensor not in ready:
+                raise InvalidModel(
+                    f"{op.place}.inputs[{slot}]",
+                    "a tensor that an earlier op makes",
+                    f"tensor {tensor}",
+                    source,
+                )
 
 
 def _signatures(model: Model) -> dict[str, Signature]:

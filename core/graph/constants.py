@@ -49,7 +49,8 @@ def unpack(data: Array, dtype: DType) -> Array:
     if dtype is DType.UINT4:
         return flat
     sign = np.int8(1 << (bits - 1))
-    return (flat.view(np.int8) ^ sign) - sign
+    signed: Array = (flat.view(np.int8) ^ sign) - sign
+    return signed
 
 
 def pack(values: Array, dtype: DType) -> Array:
@@ -60,7 +61,8 @@ def pack(values: Array, dtype: DType) -> Array:
     padded = np.zeros(-(-flat.size // per_byte) * per_byte, np.uint8)
     padded[: flat.size] = flat
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
+    packed: Array = np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1)
+    return packed
 
 
 def decode_strings(data: Array) -> Array:

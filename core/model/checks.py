@@ -202,6 +202,8 @@ def _check_sparsity(sparsity: Table, shape: list[int]) -> int:
     order = _list(sparsity.traversal_order)
     block_map = _list(sparsity.block_map)
     levels = sparsity.dim_metadata or ()
+    if len(block_map) > MAX_RANK:
+        raise Malformed(f"at most {MAX_RANK} blocks", len(block_map), ".block_map")
     n_dims = len(shape) + len(block_map)
     if sorted(order) != list(range(n_dims)):
         raise Malformed(f"dimensions 0 to {n_dims - 1} in some order", order[:8], ".traversal_order")
@@ -227,9 +229,7 @@ def _check_sparsity(sparsity: Table, shape: list[int]) -> int:
     return n_stored
 
 
-def _sparse_sizes(
-    levels: Sequence[Table], order: list[int], shape: list[int], block_map: list[int]
-) -> list[int]:
+def _sparse_sizes(levels: Sequence[Table], order: list[int], shape: list[int], block_map: list[int]) -> list[int]:
     """Sizes of the dimensions, those of blocks last; a blocked dimension counts blocks."""
     sizes = list(shape)
     for k, blocked in enumerate(block_map):

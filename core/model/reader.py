@@ -77,16 +77,23 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Mod
 
 
 def _read(content: memoryview, source: str, directory: Path | None) -> Model:
+    model = Model(decode(content, source), source, directory)
+    check(model)
+    return model
+
+
+def decode(content: memoryview, source: str = "model") -> Table:
+    """The root table, every byte of its structure checked but nothing of its meaning.
+
+    Raises: InvalidModel
+    """
     data = content.cast("B").toreadonly()
     try:
         if len(data) < 8 or data[4:8] != IDENTIFIER:
             raise Malformed("file identifier TFL3 at byte 4", repr(bytes(data[4:8])))
-        root = _Decoder(data).table(ROOT, _U32(data)[0])
+        return _Decoder(data).table(ROOT, _U32(data)[0])
     except Malformed as bad:
         raise InvalidModel(bad.place.removeprefix("."), bad.expected, bad.found, source) from None
-    model = Model(root, source, directory)
-    check(model)
-    return model
 
 
 class _Ref(NamedTuple):

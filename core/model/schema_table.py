@@ -66,6 +66,7 @@ TABLES: dict[str, dict[str, Field]] = {
         "scales": Field(0, "scalar", "int32", 0, "", 0),
         "zero_points": Field(1, "scalar", "int32", 0, "", 0),
         "block_size": Field(2, "scalar", "int32", 0, "", 0),
+        "block_shape": Field(3, "vector", "int32", None, "", 0),
     },
     "MultiAxisQuantization": {
         "scales": Field(0, "scalar", "int32", 0, "", 0),
@@ -259,6 +260,7 @@ TABLES: dict[str, dict[str, Field]] = {
         "keep_num_dims": Field(2, "scalar", "bool", False, "", 0),
         "asymmetric_quantize_inputs": Field(3, "scalar", "bool", False, "", 0),
         "quantized_bias_type": Field(4, "scalar", "int8", 0, "TensorType", 0),
+        "quant_spec": Field(5, "vector", "uint8", None, "", 0),
     },
     "GatherNdOptions": {},
     "GatherOptions": {

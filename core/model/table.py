@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from operator import index
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from delegraph.core.errors import InvalidArgument
 from delegraph.core.model.field import Field
-from delegraph.core.model.schema_table import TABLES
+from delegraph.core.model.schema_table import TABLES, UNIONS
 
 # For each table, what an absent field reads as.
 DEFAULTS = {table: {name: field.default for name, field in TABLES[table].items()} for table in TABLES}
@@ -35,7 +36,7 @@ class Table:
 
     Raises:
         AttributeError: a field that the schema doesn't have.
-        TypeError, ValueError: a number or vector that the schema's type can't hold.
+        InvalidArgument: a value that the field can't hold.
     """
 
     __slots__ = ("type_name", "_fields")
@@ -48,7 +49,7 @@ class Table:
         for name, value in fields.items():
             if name not in schema:
                 raise AttributeError(f"{type_name} has no field {name!r}; it has {', '.join(schema)}")
-            complete[name] = value if value is None else _value(schema[name], value)
+            complete[name] = value if value is None else _value(f"{type_name}.{name}", schema[name], value)
         object.__setattr__(self, "type_name", type_name)
         object.__setattr__(self, "_fields", complete)
 
@@ -118,35 +119,48 @@ def _bytes(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def _value(field: Field, value: Any) -> Any:
+def _value(where: str, field: Field, value: Any) -> Any:
     """Value in the form that the reader gives: plain Python scalars, read-only vectors, tuples of tables."""
+    if field.kind == "scalar":
+        return _scalar(where, field.dtype, value)
     if field.kind == "vector":
-        return _vector(field, value)
-    if field.kind == "tables":
-        return tuple(value)
-    if field.kind != "scalar":
+        return _vector(where, field.dtype, value)
+    if field.kind == "string":
+        if not isinstance(value, str):
+            raise InvalidArgument(where, "a string", repr(value))
         return value
-    if field.dtype == "bool":
+    allowed = UNIONS[field.type_name] if field.kind == "union" else (field.type_name,)
+    tables = tuple(value) if field.kind == "tables" else (value,)
+    for table in tables:
+        if not isinstance(table, Table) or table.type_name not in allowed:
+            raise InvalidArgument(where, f"a table {field.type_name}", repr(table))
+    return tables if field.kind == "tables" else value
+
+
+def _scalar(where: str, dtype: str, value: Any) -> bool | int | float:
+    if dtype == "bool" and isinstance(value, bool | np.bool_):
         return bool(value)
-    if field.dtype == "float32":
-        return float(np.float32(value))
-    return float(value) if field.dtype == "float64" else index(value)
+    if dtype.startswith("float") and isinstance(value, Real):
+        return float(np.float32(value)) if dtype == "float32" else float(value)
+    if "int" in dtype and isinstance(value, Integral) and not isinstance(value, bool):
+        limits = np.iinfo(dtype)
+        if limits.min <= value <= limits.max:
+            return int(value)
+    raise InvalidArgument(where, dtype, repr(value))
 
 
-def _vector(field: Field, value: Any) -> np.ndarray:
-    """Value as a read-only vector of the field's type; refuses what would change on the way."""
+def _vector(where: str, dtype: str, value: Any) -> np.ndarray:
     if isinstance(value, bytes | bytearray | memoryview):
         value = np.frombuffer(value, np.uint8)
     array = np.asarray(value)
-    if array.size == 0:
-        array = array.astype(field.dtype)
-    elif array.dtype != field.dtype:
-        cast = array.astype(field.dtype, casting="same_kind" if array.dtype.kind != "i" else "unsafe")
-        if array.dtype.kind in "iu" and not np.array_equal(cast, array):
-            raise ValueError(f"expected {field.dtype} elements, found {array.min()} to {array.max()}")
-        array = cast
     if array.ndim != 1:
-        raise ValueError(f"expected a vector, found shape {array.shape}")
+        raise InvalidArgument(where, "a vector", f"shape {array.shape}")
+    if array.dtype != dtype:
+        kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[np.dtype(dtype).kind]
+        cast = array.astype(dtype) if array.size == 0 or array.dtype.kind in kinds else None
+        if cast is None or (array.dtype.kind in "iu" and not np.array_equal(cast, array)):
+            raise InvalidArgument(where, f"{dtype} elements", f"{array.dtype} {_brief(array)}")
+        array = cast
     view = array.view()
     view.flags.writeable = False
     return view

@@ -18,9 +18,8 @@ import flatbuffers
 import numpy as np
 from flatbuffers import number_types
 
-from delegraph.core.errors import InternalError, InvalidModel
+from delegraph.core.errors import InternalError
 from delegraph.core.model.field import Field
-from delegraph.core.model.malformed import Malformed
 from delegraph.core.model.model import Model
 from delegraph.core.model.reader import IDENTIFIER, OUTSIDE
 from delegraph.core.model.schema_table import TABLES, UNIONS
@@ -41,30 +40,24 @@ _FLAGS = {
     "float32": number_types.Float32Flags,
     "float64": number_types.Float64Flags,
 }
-_N_SLOTS = {
-    name: max((field.slot + 1 for field in fields.values()), default=0) for name, fields in TABLES.items()
-}
+_N_SLOTS = {name: max((field.slot + 1 for field in fields.values()), default=0) for name, fields in TABLES.items()}
 
 
 def write(model: Model, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> bytes:
     """The model as the bytes of a .tflite file.
 
     If buffers and custom options sum up to more than inline_limit_bytes, they lie behind the FlatBuffer.
-    Only values are checked against the schema, not the rules between tables (``read`` does that).
-
-    Raises: InvalidModel if a value is not what the schema wants in its place.
+    The rules between tables are not checked; ``read`` does that.
     """
     return b"".join(_pieces(model, inline_limit_bytes))
 
 
-def write_file(
-    model: Model, path: str | os.PathLike[str], inline_limit_bytes: int = INLINE_LIMIT_BYTES
-) -> None:
+def write_file(model: Model, path: str | os.PathLike[str], inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> None:
     """Write the model to path; who reads path meanwhile, or after a crash, sees the old file or the new one.
 
     The model may be a view on the very file that is replaced.
 
-    Raises: InvalidModel as ``write``; OSError.
+    Raises: OSError
     """
     pieces = _pieces(model, inline_limit_bytes)
     temporary = f"{os.fspath(path)}.{secrets.token_hex(4)}.tmp"
@@ -122,10 +115,7 @@ def _padding(n_bytes: int) -> int:
 def _build(model: Model, offsets: dict[int, int]) -> bytes:
     inline = 0 if offsets else sum(data.size + _ALIGNMENT for _, data in _large(model))
     builder = flatbuffers.Builder(inline + 65536)  # large enough at once: growing copies everything
-    try:
-        root = _Writer(builder, offsets).table(model.root)
-    except Malformed as bad:
-        raise InvalidModel(bad.place.removeprefix("."), bad.expected, bad.found, model.source) from None
+    root = _Writer(builder, offsets).table(model.root)
     builder.Finish(root, file_identifier=IDENTIFIER)
     return bytes(builder.Output())
 
@@ -149,16 +139,13 @@ class _Writer:
             if name not in values:
                 continue
             field, value = schema[name], values[name]
-            try:
-                if field.kind == "scalar":
-                    inline.append((_FLAGS[field.dtype], field.slot, _scalar(field, value)))
-                    continue
-                inline.append((number_types.UOffsetTFlags, field.slot, self.child(field, value)))
-                if field.kind == "union":
-                    member = UNIONS[field.type_name].index(value.type_name) + 1
-                    inline.append((number_types.Uint8Flags, field.slot - 1, member))
-            except Malformed as bad:
-                raise bad.under(f".{name}") from None
+            if field.kind == "scalar":
+                inline.append((_FLAGS[field.dtype], field.slot, value))
+                continue
+            inline.append((number_types.UOffsetTFlags, field.slot, self.child(field, value)))
+            if field.kind == "union":
+                member = UNIONS[field.type_name].index(value.type_name) + 1
+                inline.append((number_types.Uint8Flags, field.slot - 1, member))
         inline.sort(key=lambda entry: (-entry[0].bytewidth, entry[1]))
         self.builder.StartObject(_N_SLOTS[table.type_name])
         for flags, slot, value in inline:
@@ -172,17 +159,10 @@ class _Writer:
     def child(self, field: Field, value: Any) -> int:
         """Write what a field refers to; return the builder's offset of it."""
         if field.kind == "string":
-            _expect(isinstance(value, str), "a string", value)
             return int(self.builder.CreateString(value, "utf-8", "surrogateescape"))
         if field.kind == "vector":
-            fits = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == field.dtype
-            _expect(fits, f"a vector of {field.dtype}", value)
             return self.vector(value, max(field.align, value.itemsize))
-        if field.kind == "tables":
-            return self.tables(field.type_name, value)
-        allowed = UNIONS[field.type_name] if field.kind == "union" else (field.type_name,)
-        _expect(isinstance(value, Table) and value.type_name in allowed, f"a table {field.type_name}", value)
-        return self.table(value)
+        return self.tables(value) if field.kind == "tables" else self.table(value)
 
     def vector(self, values: np.ndarray, alignment: int) -> int:
         builder, n_bytes = self.builder, values.nbytes
@@ -193,39 +173,12 @@ class _Writer:
         builder.Bytes[builder.head : builder.head + n_bytes] = _as_bytes(little)
         return int(builder.EndVector())
 
-    def tables(self, type_name: str, values: Any) -> int:
-        offsets = []
-        for index in reversed(range(len(values))):
-            value = values[index]
-            try:
-                fits = isinstance(value, Table) and value.type_name == type_name
-                _expect(fits, f"a table {type_name}", value)
-                offsets.append(self.table(value))
-            except Malformed as bad:
-                raise bad.under(f"[{index}]") from None
+    def tables(self, values: tuple[Table, ...]) -> int:
+        offsets = [self.table(value) for value in reversed(values)]
         self.builder.StartVector(4, len(offsets), 4)
         for offset in offsets:
             self.builder.PrependUOffsetTRelative(offset)
         return int(self.builder.EndVector())
-
-
-def _scalar(field: Field, value: Any) -> bool | int | float:
-    """Value, if it is one of the field's type."""
-    if field.dtype == "bool":
-        _expect(isinstance(value, bool), "bool", value)
-    elif field.dtype.startswith("float"):
-        _expect(isinstance(value, float), field.dtype, value)
-    else:
-        limits = np.iinfo(field.dtype)
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        _expect(is_int and limits.min <= value <= limits.max, field.dtype, value)
-    number: bool | int | float = value
-    return number
-
-
-def _expect(holds: bool, expected: str, value: Any) -> None:
-    if not holds:
-        raise Malformed(expected, repr(value))
 
 
 def _as_bytes(values: np.ndarray) -> memoryview:

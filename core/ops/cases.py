@@ -21,7 +21,9 @@ def reals(rng: np.random.Generator, shape: Any, low: float = -4.0, high: float =
     return np.where(rng.random(shape) < 0.1, np.rint(x), x).astype(np.float32)
 
 
-def integers(rng: np.random.Generator, dtype: DType, shape: Any, low: int | None = None, high: int | None = None) -> Array:
+def integers(
+    rng: np.random.Generator, dtype: DType, shape: Any, low: int | None = None, high: int | None = None
+) -> Array:
     """Integers of a type over its whole range, or in [low, high]; the ends turn up more often."""
     info = np.iinfo(dtype.numpy)
     low, high = (int(info.min) if low is None else low), (int(info.max) if high is None else high)
@@ -35,7 +37,12 @@ def booleans(rng: np.random.Generator, shape: Any) -> Array:
 
 
 def quantized(
-    rng: np.random.Generator, dtype: DType, shape: Any, *, scale: float | None = None, zero_point: int | None = None
+    rng: np.random.Generator,
+    dtype: DType,
+    shape: Any,
+    *,
+    scale: float | None = None,
+    zero_point: int | None = None,
 ) -> tuple[Quantization, Array]:
     """A per-tensor quantization and values over the type's whole range."""
     scale = float(rng.uniform(0.002, 0.3)) if scale is None else scale
@@ -44,10 +51,14 @@ def quantized(
     return Quantization.per_tensor(scale, zero_point), integers(rng, dtype, shape)
 
 
-def bias_for(rng: np.random.Generator, x: Quantization, w: Quantization, n: int) -> tuple[Array, Quantization]:
+def bias_for(
+    rng: np.random.Generator, x: Quantization, w: Quantization, n: int
+) -> tuple[Array, Quantization]:
     """An int32 bias of ``n`` elements with the scales s_x · s_w that TFLite asks for."""
     scales = np.float32(x.scale) * np.asarray(w.scales, np.float32)
-    return rng.integers(-20000, 20000, n).astype(np.int32), Quantization(scales, np.zeros(scales.size, np.int64))
+    return rng.integers(-20000, 20000, n).astype(np.int32), Quantization(
+        scales, np.zeros(scales.size, np.int64)
+    )
 
 
 def case_model(op: OpDef, case: Case, output_shapes: Any = None) -> Model:
@@ -120,13 +131,19 @@ def operator_code(op: OpDef, version: int) -> Table:
     if op.is_custom:
         code = ENUMS["BuiltinOperator"]["CUSTOM"]
         return Table(
-            "OperatorCode", deprecated_builtin_code=code, builtin_code=code, custom_code=op.name, version=version
+            "OperatorCode",
+            deprecated_builtin_code=code,
+            builtin_code=code,
+            custom_code=op.name,
+            version=version,
         )
     code = ENUMS["BuiltinOperator"][op.name]
     return Table("OperatorCode", deprecated_builtin_code=min(code, 127), builtin_code=code, version=version)
 
 
-def tensor_table(name: str, dtype: DType, shape: Any, quantization: Quantization | None, buffer: int) -> Table:
+def tensor_table(
+    name: str, dtype: DType, shape: Any, quantization: Quantization | None, buffer: int
+) -> Table:
     """A Tensor table of the schema."""
     fields: dict[str, Any] = {}
     if quantization is not None:
@@ -137,7 +154,13 @@ def tensor_table(name: str, dtype: DType, shape: Any, quantization: Quantization
             quantized_dimension=quantization.axis,
         )
     return Table(
-        "Tensor", name=name, type=dtype.value, shape=np.array(shape, np.int32), buffer=buffer, has_rank=True, **fields
+        "Tensor",
+        name=name,
+        type=dtype.value,
+        shape=np.array(shape, np.int32),
+        buffer=buffer,
+        has_rank=True,
+        **fields,
     )
 
 

@@ -25,7 +25,9 @@ def round_half_away(x: Any) -> Any:
     (``floor(x + 0.5)`` would be wrong just below a half, where the sum rounds up.)
     """
     truncated = np.trunc(x)
-    return truncated + np.where(np.abs(x - truncated) >= 0.5, np.copysign(1, x), 0).astype(np.asarray(x).dtype)
+    return truncated + np.where(np.abs(x - truncated) >= 0.5, np.copysign(1, x), 0).astype(
+        np.asarray(x).dtype
+    )
 
 
 def quantize_multiplier(multiplier: float) -> tuple[int, int]:
@@ -60,7 +62,8 @@ def rounding_divide_by_pot(x: Array, exponent: Any) -> Array:
     exponent = np.asarray(exponent, np.int64)
     half = np.where(exponent > 0, np.left_shift(1, np.maximum(exponent - 1, 0)), 0)
     negative = (x < 0) & (exponent > 0)
-    return (x + half - negative) >> exponent
+    divided: Array = (x + half - negative) >> exponent
+    return divided
 
 
 def saturating_rounding_doubling_high_mul(a: Array, b: Any) -> Array:
@@ -70,7 +73,8 @@ def saturating_rounding_doubling_high_mul(a: Array, b: Any) -> Array:
     saturates is both being -2^31.
     """
     product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
-    return np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+    high: Array = np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+    return high
 
 
 def multiply_by_quantized_multiplier(x: Array, multiplier: Any, shift: Any) -> Array:

@@ -26,7 +26,11 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
         "a graph compiled for an NPU by a LiteRT compiler plug-in (Qualcomm, MediaTek, Google Tensor)",
         "use the .tflite from before the ahead-of-time compilation",
     ),
-    (r"NPU_OP|NPU_CALL", "a graph compiled for an NPU by its vendor's tool", "use the .tflite from before that tool"),
+    (
+        r"NPU_OP|NPU_CALL",
+        "a graph compiled for an NPU by its vendor's tool",
+        "use the .tflite from before that tool",
+    ),
     (
         r"MTKEXT_\w+",
         "an operator of MediaTek's NeuroPilot converter",

@@ -57,13 +57,12 @@ def node_of(graph: Graph, op: Op, opdef: OpDef, specs: Mapping[int, TensorSpec])
 def with_shapes(node: Node, shapes: tuple[Shape, ...]) -> Node:
     """The node with its outputs' shapes filled in."""
     return replace(
-        node, outputs=tuple(replace(spec, shape=shape) for spec, shape in zip(node.outputs, shapes, strict=True))
+        node,
+        outputs=tuple(replace(spec, shape=shape) for spec, shape in zip(node.outputs, shapes, strict=True)),
     )
 
 
-def infer_op(
-    graph: Graph, op: Op, opdef: OpDef, specs: MutableMapping[int, TensorSpec]
-) -> Node | None:
+def infer_op(graph: Graph, op: Op, opdef: OpDef, specs: MutableMapping[int, TensorSpec]) -> Node | None:
     """Adds the specs of the op's outputs to ``specs`` and returns its node, or None when a shape depends on data.
 
     A small output whose inputs are all known is computed on the way, so that shapes which depend on it are known too.
@@ -87,7 +86,8 @@ def _known_values(node: Node, opdef: OpDef) -> list[Array] | None:
     if not opdef.is_pure or opdef.host or opdef.variables:
         return None
     if opdef.name not in ("SHAPE", "RANK") and not all(
-        spec is None or (spec.value is not None and spec.n_elements <= KNOWN_VALUE_LIMIT) for spec in node.inputs
+        spec is None or (spec.value is not None and spec.n_elements <= KNOWN_VALUE_LIMIT)
+        for spec in node.inputs
     ):
         return None
     if any(spec.n_elements > KNOWN_VALUE_LIMIT for spec in node.outputs):

@@ -179,7 +179,10 @@ def _match(slots: tuple[_Slot, ...], specs: Sequence[TensorSpec | None]) -> bool
 
 
 def forms(types: str, prepare: Callable[[Node], Kernel], **names: Sequence[str]) -> tuple[Form, ...]:
-    """Forms of a template, one per value of its variable: ``forms("{T}, {T} -> {T}", prepare, T=("int32", "int64"))``."""
+    """Forms of a template, one per value of its variable.
+
+    ``forms("{T}, {T} -> {T}", prepare, T=("int32", "int64"))``
+    """
     ((variable, values),) = names.items()
     return tuple(Form(types.format(**{variable: value}), prepare) for value in values)
 

@@ -33,7 +33,9 @@ def op_support(op: Op) -> Problem | None:
             return Problem("op.foreign", f"this is {what}, which only that maker's runtime can run", advice)
         if op.is_custom:
             return Problem(
-                "op.unknown", "no custom op of that name is registered", "register one with dg.register_op(OpDef(...))"
+                "op.unknown",
+                "no custom op of that name is registered",
+                "register one with dg.register_op(OpDef(...))",
             )
         return Problem("op.missing", "delegraph has no kernel for this operator yet")
     return None

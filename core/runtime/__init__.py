@@ -1,0 +1,1 @@
+"""Running models: store, memory plan, plan, runner, state. Imports core up to devices."""

@@ -105,7 +105,7 @@ def make_plan(
     specs: dict[int, TensorSpec] = dict(known)
     nodes, late = _infer(graph, ops, specs, planner)
     late_reads = {i for op in late for i in op.inputs if i >= 0}
-    needed = tuple(sorted((keep | late_reads)))
+    needed = tuple(sorted(keep | late_reads))
     cuts = planner.cut(graph, [node for node in nodes if not _is_known(node, specs, keep)])
     steps = _steps(graph, cuts, specs, frozenset(needed), planner)
     drop = _drops(steps, frozenset(needed))
@@ -216,7 +216,9 @@ def _host_step(node: Node) -> Step:
     return HostStep(node.op, form.prepare(node))
 
 
-def make_segment(graph: Graph, nodes: Sequence[Node], specs: Specs, read_after: set[int] | frozenset[int]) -> Segment:
+def make_segment(
+    graph: Graph, nodes: Sequence[Node], specs: Specs, read_after: set[int] | frozenset[int]
+) -> Segment:
     """The segment of these nodes, which delivers what is in ``read_after``."""
     made: set[int] = set()
     inputs: dict[int, None] = {}

@@ -232,9 +232,7 @@ class GraphRunner:
     def _run_control(
         self, plan: Plan, node: Node, values: Values, state: Overlay, trust_variables: bool
     ) -> None:
-        operands = [
-            np.zeros(0) if i < 0 else self._value(plan, values, i, state) for i in node.op.inputs
-        ]
+        operands = [np.zeros(0) if i < 0 else self._value(plan, values, i, state) for i in node.op.inputs]
 
         def call(graph: int, inputs: Sequence[Array]) -> list[Array]:
             runner = self._runners[graph]
@@ -267,7 +265,9 @@ class GraphRunner:
 class Runners:
     """The runners of all graphs of a model, and what their plans are made with."""
 
-    def __init__(self, graphs: GraphSet, cut: Cutter, load: Loader, keep: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, graphs: GraphSet, cut: Cutter, load: Loader, keep: frozenset[int] = frozenset()
+    ) -> None:
         self.graphs = graphs
         self._planner = Planner(cut, load, self._call_shapes)
         self._runners = tuple(
@@ -292,4 +292,3 @@ def _owned(value: Array, operands: Sequence[Array | None]) -> Array:
     if any(a is not None and np.may_share_memory(value, a) for a in operands):
         return value.copy()
     return value
-

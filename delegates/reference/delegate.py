@@ -169,9 +169,7 @@ class ReferenceContext:
 
     def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
         segment = self._program.segment
-        self._inputs = tuple(
-            self._view(b, i) for b, i in zip(inputs, segment.inputs, strict=True)
-        )
+        self._inputs = tuple(self._view(b, i) for b, i in zip(inputs, segment.inputs, strict=True))
         self._outputs = tuple(
             self._view(b, i) for b, i in zip(outputs, segment.outputs + segment.variables, strict=True)
         )
@@ -182,7 +180,9 @@ class ReferenceContext:
         if memory is None or memory.size < spec.size_bytes:
             found = "no host memory" if memory is None else f"{memory.size} bytes"
             raise DelegateError(
-                INFO.id, ErrorCode.INVALID, f"tensor {tensor}: expected {spec.size_bytes} bytes, found {found}"
+                INFO.id,
+                ErrorCode.INVALID,
+                f"tensor {tensor}: expected {spec.size_bytes} bytes, found {found}",
             )
         return memory[: spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape)
 

@@ -62,9 +62,11 @@ def compile(
     graphs = prepare(build(load(model)))
     check_ops(graphs)
     opened, unavailable = open_devices(devices, fallback=fallback)
-    keep = frozenset(
-        i for op in graphs.main.all_ops for i in op.outputs if i >= 0
-    ) if preserve_all_tensors else frozenset()
+    keep = (
+        frozenset(i for op in graphs.main.all_ops for i in op.outputs if i >= 0)
+        if preserve_all_tensors
+        else frozenset()
+    )
     compiled = CompiledModel(graphs, opened, unavailable, keep=keep)
     compiled._plan_main()
     return compiled

@@ -152,7 +152,10 @@ class CompiledModel:
         inputs: one value per graph input. Raises as ``__call__``.
         """
         runner = self._runners[graph]
-        arrays = [_checked(value, runner.graph.tensors[i]) for i, value in zip(runner.graph.inputs, inputs, strict=True)]
+        arrays = [
+            _checked(value, runner.graph.tensors[i])
+            for i, value in zip(runner.graph.inputs, inputs, strict=True)
+        ]
         start = time.perf_counter()
         if self._is_stateful:
             with session.lock:
@@ -294,7 +297,9 @@ def _is_stateful(graphs: GraphSet) -> bool:
     )
 
 
-def _by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph) -> list[Any]:
+def _by_position(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph
+) -> list[Any]:
     """One value per graph input from positional and named arguments."""
     if len(args) > len(names):
         raise InvalidArgument("inputs", f"at most {len(names)} inputs", f"{len(args)}")
@@ -308,7 +313,10 @@ def _by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str,
     missing = [name for name in names if name not in given]
     if missing:
         raise InvalidArgument(
-            "inputs", f"{len(names)} inputs", f"no value for {', '.join(map(repr, missing))}", _input_help(graph)
+            "inputs",
+            f"{len(names)} inputs",
+            f"no value for {', '.join(map(repr, missing))}",
+            _input_help(graph),
         )
     return [given[name] for name in names]
 
@@ -340,15 +348,15 @@ def _checked(value: Any, tensor: Tensor) -> Array:
             where, str(tensor.dtype), str(array.dtype), f"convert it with .astype(numpy.{tensor.dtype.numpy})"
         )
     wanted = tensor.shape_signature
-    fits = len(array.shape) == len(wanted) and all(w in (-1, n) for w, n in zip(wanted, array.shape, strict=True))
+    fits = len(array.shape) == len(wanted) and all(
+        w in (-1, n) for w, n in zip(wanted, array.shape, strict=True)
+    )
     if not fits and wanted != ():
         raise InvalidArgument(where, f"shape {list(wanted)}", str(list(array.shape)))
     return array
 
 
-def open_devices(
-    names: str | Sequence[str], *, fallback: str
-) -> tuple[dict[str, Device], dict[str, str]]:
+def open_devices(names: str | Sequence[str], *, fallback: str) -> tuple[dict[str, Device], dict[str, str]]:
     """Open devices by id in order, and why the others can't be used.
 
     Raises:
@@ -368,4 +376,12 @@ def open_devices(
     return opened, unavailable
 
 
-__all__ = ["CompiledModel", "DelegraphError", "ModelSession", "Receipt", "SignatureCall", "TensorInfo", "UnsupportedOp"]
+__all__ = [
+    "CompiledModel",
+    "DelegraphError",
+    "ModelSession",
+    "Receipt",
+    "SignatureCall",
+    "TensorInfo",
+    "UnsupportedOp",
+]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.support import shared_path
 
 from delegraph.core.model import Model, Table
 
@@ -12,7 +14,7 @@ from delegraph.core.model import Model, Table
 def sample() -> Model:
     """Two subgraphs, a convolution, an IF, a custom op, a sparse constant, metadata and a signature."""
     tensors = (
-        tensor("image", [1, 4, 4, 2], quantization=Table("QuantizationParameters", scale=[0.5], zero_point=[3])),
+        tensor("image", [1, 4, 4, 2], quantization=per_channel(1)),
         tensor("weights", [3, 1, 1, 2], type=9, buffer=1, quantization=per_channel(3)),
         tensor("bias", [3], type=2, buffer=2),
         tensor("features", [1, 4, 4, 3]),
@@ -71,6 +73,12 @@ def sample() -> Model:
     )
 
 
+def model_files() -> list[Path]:
+    """Every model file of the shared folder, test data broken on purpose included; [] without the folder."""
+    real = shared_path() / "models" / "real"
+    return sorted(path for path in real.rglob("*") if path.suffix in (".tflite", ".bin", ".lite"))
+
+
 def tensor(name: str, shape: list[int], **fields: Any) -> Table:
     return Table("Tensor", name=name, shape=shape, **fields)
 
@@ -101,7 +109,7 @@ def sparse() -> Table:
 
 
 def changed(value: Any, path: str, new: Any) -> Any:
-    """A copy of a Table (or tuple of Tables) with the value at path replaced, as ``subgraphs[0].tensors[2].type``.
+    """A copy of a Table (or tuple of Tables) with the value at path replaced: ``subgraphs[0].operators[2]``.
 
     An element of a vector is replaced by ``shape[1]`` in the same way.
     """

@@ -79,9 +79,7 @@ def _conv_work(node: Node) -> Work:
 def _depthwise_work(node: Node) -> Work:
     work = _conv_work(node)
     w, y = node.input(1), node.outputs[0]
-    return Work(
-        y.n_elements * w.shape[1] * w.shape[2], work.element_ops, work.bytes_read, work.bytes_written
-    )
+    return Work(y.n_elements * w.shape[1] * w.shape[2], work.element_ops, work.bytes_read, work.bytes_written)
 
 
 # --- sums of products ---------------------------------------------------------------------------------------------
@@ -185,9 +183,10 @@ def conv_multipliers(node: Node, channels: int) -> tuple[Array, Array]:
         scales.size in (1, channels), "inputs[1].quantization", f"1 or {channels} scales", scales.size
     )
     if node.input(0).dtype is DType.UINT8:
-        real = np.float64(np.float32(s_in) * np.float32(scales[:1])) / np.float64(s_out)
+        product = (np.float32(s_in) * scales[:1]).astype(np.float64)
     else:
-        real = np.float64(s_in) * scales.astype(np.float64) / np.float64(s_out)
+        product = np.float64(s_in) * scales.astype(np.float64)
+    real = product / np.float64(s_out)
     q, shift = quantize_multipliers(np.broadcast_to(real, channels))
     return q, shift
 
@@ -296,9 +295,7 @@ def _cases(rng: np.random.Generator, depthwise: bool) -> Iterator[Case]:
                 qy = Quantization.per_tensor(
                     float(rng.uniform(0.02, 0.2)) * float(qx.scale) * 40, int(integers(rng, dtype, ()))
                 )
-                bias = (
-                    Operand(qb[0], qb[1], constant=True) if qb is not None else None
-                )
+                bias = Operand(qb[0], qb[1], constant=True) if qb is not None else None
                 yield Case(
                     f"{dtype}{'_per_channel' if per_channel else ''}_{i}",
                     (Operand(xq, qx), Operand(wq, qw, constant=True), bias),

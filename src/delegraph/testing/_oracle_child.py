@@ -1,4 +1,4 @@
-"""The process that LiteRT runs in: a script that `delegraph.testing.oracle` starts. Imports nothing of delegraph.
+"""The process that LiteRT runs in: a script for `delegraph.testing.oracle`. Imports nothing of delegraph.
 
 Reads one pickled request from stdin, answers with one pickled reply on stdout, and so on until stdin ends:
 
@@ -7,9 +7,9 @@ Reads one pickled request from stdin, answers with one pickled reply on stdout, 
     runs    = [(signature or None, inputs), ...]
     reply   = ("ok", value) | ("refused", stage, exception name, message)
 
-Before each stage it writes MARK, the stage and a newline to stderr, so that the log of a dead child tells where
-it died and what it said last. SIGALRM ends a request that takes longer than timeout_s: its default action works
-inside native code too, and when the parent is gone.
+Before each stage it writes MARK, the stage and a newline to stderr, so that the log of a dead child tells
+where it died and what it said last. SIGALRM ends a request that takes longer than timeout_s: its default
+action works inside native code too, and when the parent is gone.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def run(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Runs each set of inputs in turn on one interpreter."""
     interpreter = load(request)
     wrapper = interpreter._interpreter  # the public methods don't take a subgraph
+    # NOTE: to read the temporaries that allocation adds can crash: some have no shape.
+    n_tensors = [wrapper.NumTensors(subgraph) for subgraph in range(wrapper.NumSubgraphs())]
     answers = []
     for key, given in request["runs"]:
         if key is None:
@@ -82,7 +84,7 @@ def run(request: dict[str, Any]) -> list[dict[str, Any]]:
         enter("output")
         outputs = [wrapper.GetTensor(index, subgraph) for index in output_indices]
         named = dict(zip(names, outputs, strict=True)) if names is not None else {}
-        tensors = readable_tensors(wrapper, subgraph) if request["keep_all"] else {}
+        tensors = readable_tensors(wrapper, subgraph, n_tensors[subgraph]) if request["keep_all"] else {}
         answers.append({"outputs": outputs, "named": named, "tensors": tensors})
     return answers
 
@@ -103,13 +105,16 @@ def settable(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return value.astype(np.bytes_) if value.dtype == object and value.ndim == 0 else value
 
 
-def readable_tensors(wrapper: Any, subgraph: int) -> dict[int, np.ndarray[Any, Any]]:
+def readable_tensors(wrapper: Any, subgraph: int, n_tensors: int) -> dict[int, np.ndarray[Any, Any]]:
+    # NOTE: GetTensor crashes on tensors without a shape (TensorSize raises) and on resources and variants.
     tensors = {}
-    for index in range(wrapper.NumTensors(subgraph)):
+    for index in range(n_tensors):
         try:
-            tensors[index] = wrapper.GetTensor(index, subgraph)
+            wrapper.TensorSize(index, subgraph)
+            if wrapper.TensorType(index, subgraph) is not np.object_:
+                tensors[index] = wrapper.GetTensor(index, subgraph)
         except (ValueError, RuntimeError):
-            pass  # no memory of its own, or a type without a NumPy equivalent
+            pass  # has no memory of its own
     return tensors
 
 

@@ -57,7 +57,9 @@ def kernel_outputs(op: OpDef, case: Case) -> tuple[Node, list[Array]]:
         results = [np.asarray(r) for r in form.prepare(node)(*operands)]
     for shape, result in zip(shapes, results, strict=True):
         if shape is not None and shape != result.shape:
-            raise AssertionError(f"{op.name}:{case.name}: shapes() said {shape}, the kernel made {result.shape}")
+            raise AssertionError(
+                f"{op.name}:{case.name}: shapes() said {shape}, the kernel made {result.shape}"
+            )
     return node, results
 
 
@@ -130,9 +132,10 @@ def difference(y: Array, z: Array) -> Array:
     if y.dtype.kind in "OSUb":
         return np.asarray(y != z, np.float64)
     if y.dtype.kind in "iu":
-        return np.abs(y.astype(np.float64) - z.astype(np.float64)) + (y != z) * 1e-300
+        distance: Array = np.abs(y.astype(np.float64) - z.astype(np.float64)) + (y != z) * 1e-300
+        return distance
     with np.errstate(all="ignore"):
         error = np.abs(y.astype(np.complex128) - z.astype(np.complex128))
         same = (y == z) | ((y != y) & (z != z))
     error = np.where(same, 0.0, error)
-    return np.where(np.isnan(error), np.inf, error)
+    return np.nan_to_num(error, nan=np.inf, posinf=np.inf)

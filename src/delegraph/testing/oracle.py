@@ -130,8 +130,7 @@ class OracleResult:
     """outputs: in the order of the subgraph's (or the signature's) outputs.
 
     named: the same by name, if a signature was given.
-    tensors: by index, if all were kept: those that LiteRT can read after the run, with its own temporaries
-        (their indices follow the file's).
+    tensors: by index, if all were kept: those of the model that LiteRT can read after the run.
     """
 
     outputs: list[Array]
@@ -235,9 +234,7 @@ class Oracle:
             except OracleError as error:
                 yield error
 
-    def describe(
-        self, model: Model, resolver: Resolver = "reference", timeout_s: float = 120.0
-    ) -> ModelDetails:
+    def describe(self, model: Model, resolver: Resolver = "reference", timeout_s: float = 120.0) -> ModelDetails:
         """Inputs, outputs, tensors, ops and signatures of a model, which is loaded but not allocated."""
         request = {"do": "describe", "model": _sendable(model), "resolver": resolver, "timeout_s": timeout_s}
         found = self._ask(request)
@@ -343,9 +340,7 @@ def _sendable(model: Model) -> bytes | str:
 
 def _arrays(inputs: Inputs, signature: str | None) -> list[Array] | dict[str, Array]:
     if isinstance(inputs, Mapping) != (signature is not None):
-        raise InvalidArgument(
-            "inputs", "a mapping with a signature, a sequence without", type(inputs).__name__
-        )
+        raise InvalidArgument("inputs", "a mapping with a signature, a sequence without", type(inputs).__name__)
     if isinstance(inputs, Mapping):
         return {name: np.asarray(value) for name, value in inputs.items()}
     return [np.asarray(value) for value in inputs]
