@@ -6,9 +6,22 @@ no full stop. The data behind a message is kept in attributes; the class builds 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class DelegraphError(Exception):
-    """Root of all errors that delegraph raises on purpose."""
+    """Root of all errors that delegraph raises on purpose. They can be pickled, as process pools need."""
+
+    def __reduce__(self) -> tuple[Callable[..., DelegraphError], tuple[type, str, dict[str, object]]]:
+        return _rebuilt, (type(self), str(self), self.__dict__)
+
+
+def _rebuilt(kind: type[DelegraphError], message: str, attributes: dict[str, object]) -> DelegraphError:
+    """An error as it was pickled: its class's own ``__init__`` takes other arguments than the message."""
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InternalError(DelegraphError):

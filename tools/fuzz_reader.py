@@ -28,8 +28,8 @@ from delegraph.core.model.writer import write
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_SEED_BYTES = 20_000
-# The reader's budget allows about 20 tables a KiB of file, far less than this takes at any size used here.
-CASE_LIMIT_S = 5.0
+# The reader's budget for 20 KB allows about 9,000 tables, which take a tenth of this.
+CASE_LIMIT_S = 1.0
 
 
 class Failure(NamedTuple):

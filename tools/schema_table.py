@@ -112,7 +112,7 @@ class _Tokens:
 
     def __init__(self, text: str) -> None:
         found = re.findall(r'//[^\n]*|"[^"]*"|-?\d[\w.+-]*|\w+|\S', text)
-        self._tokens = [token for token in found if not token.startswith("//")]
+        self._tokens: list[str] = [token for token in found if not token.startswith("//")]
         self._tokens.reverse()
 
     def __iter__(self) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The TFLite FlatBuffer: bytes to Model and back.
 
-``reader.read`` and ``writer.write`` are driven by ``schema_table``, which ``python -m tools.schema_table`` makes from
-``schema.fbs``: a new field of the format is one line there. Only the writer needs the flatbuffers package, so it is
-imported where it is used.
+``reader.read`` and ``writer.write`` are driven by ``schema_table``, which ``python -m tools.schema_table`` makes
+from ``schema.fbs``: a new field of the format is one line there. Only the writer needs the flatbuffers package,
+so it is imported where it is used.
 """
 
 from delegraph.core.model.control import control_dependencies

@@ -143,9 +143,9 @@ def _scalar(where: str, dtype: str, value: Any) -> bool | int | float:
     if dtype.startswith("float") and isinstance(value, Real):
         return float(np.float32(value)) if dtype == "float32" else float(value)
     if "int" in dtype and isinstance(value, Integral) and not isinstance(value, bool):
-        limits = np.iinfo(dtype)
-        if limits.min <= value <= limits.max:
-            return int(value)
+        number, limits = int(value), np.iinfo(dtype)
+        if limits.min <= number <= limits.max:
+            return number
     raise InvalidArgument(where, dtype, repr(value))
 
 

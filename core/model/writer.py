@@ -74,36 +74,34 @@ def write_file(model: Model, path: str | os.PathLike[str], inline_limit_bytes: i
         raise
 
 
-def _pieces(model: Model, inline_limit_bytes: int) -> list[bytes | memoryview]:
+def _pieces(model: Model, inline_limit_bytes: int) -> list[bytes | bytearray | memoryview]:
     """The file in pieces, so that constants behind the FlatBuffer are never copied together."""
     large = _large(model)
-    if sum(data.size for _, data in large) <= inline_limit_bytes:
-        return [_build(model, {})]
+    if sum(data.size for data in large) <= inline_limit_bytes:
+        return [_build(model, [])]
     # Distances don't depend on the offsets' values, so the length found with any offsets is the final one.
     n_bytes = len(_build(model, _offsets(large, _ALIGNMENT)))
     head = _build(model, _offsets(large, n_bytes + _padding(n_bytes)))
     if len(head) != n_bytes:
         raise InternalError("writer", f"the FlatBuffer has {len(head)} bytes, {n_bytes} before")
-    pieces: list[bytes | memoryview] = [head, bytes(_padding(n_bytes))]
-    for _, data in large:
+    pieces: list[bytes | bytearray | memoryview] = [head, bytes(_padding(n_bytes))]
+    for data in large:
         pieces += [_as_bytes(data), bytes(_padding(data.size))]
     return pieces
 
 
-def _large(model: Model) -> list[tuple[Table, np.ndarray]]:
-    """The tables that own bytes which may lie behind the FlatBuffer, with these bytes, in file order."""
-    owners = list(model.buffers)
-    for subgraph in model.subgraphs:
-        owners += subgraph.operators or ()
-    found = ((owner, getattr(owner, OUTSIDE[owner.type_name][0])) for owner in owners)
-    return [(owner, data) for owner, data in found if data is not None and data.size]
+def _large(model: Model) -> list[np.ndarray]:
+    """The bytes that may lie behind the FlatBuffer, in the order in which the schema meets their tables."""
+    operators = (op for subgraph in model.subgraphs for op in subgraph.operators or ())
+    found = (getattr(owner, OUTSIDE[owner.type_name][0]) for owner in (*operators, *model.buffers))
+    return [data for data in found if data is not None and data.size]
 
 
-def _offsets(large: list[tuple[Table, np.ndarray]], start: int) -> dict[int, int]:
-    """Where the bytes of each owner lie in the file, by the owner's id()."""
-    offsets = {}
-    for owner, data in large:
-        offsets[id(owner)] = start
+def _offsets(large: list[np.ndarray], start: int) -> list[int]:
+    """Where in the file each of these lies, the first at start."""
+    offsets = []
+    for data in large:
+        offsets.append(start)
         start += data.size + _padding(data.size)
     return offsets
 
@@ -112,18 +110,23 @@ def _padding(n_bytes: int) -> int:
     return -n_bytes % _ALIGNMENT
 
 
-def _build(model: Model, offsets: dict[int, int]) -> bytes:
-    inline = 0 if offsets else sum(data.size + _ALIGNMENT for _, data in _large(model))
+def _build(model: Model, offsets: list[int]) -> bytearray:
+    """The FlatBuffer, with large bytes at these offsets behind it, or within if there are none."""
+    inline = 0 if offsets else sum(data.size + _ALIGNMENT for data in _large(model))
     builder = flatbuffers.Builder(inline + 65536)  # large enough at once: growing copies everything
     root = _Writer(builder, offsets).table(model.root)
     builder.Finish(root, file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
+    file: bytearray = builder.Output()
+    return file
 
 
 class _Writer:
-    """Writes tables from the end of the file to its start, children before parents, as FlatBuffers need."""
+    """Writes tables from the end of the file to its start, children before parents, as FlatBuffers need.
 
-    def __init__(self, builder: flatbuffers.Builder, offsets: dict[int, int]) -> None:
+    So it meets the tables of large bytes in the opposite of their order, and takes offsets from the end.
+    """
+
+    def __init__(self, builder: flatbuffers.Builder, offsets: list[int]) -> None:
         self.builder = builder
         self.offsets = offsets
 
@@ -131,9 +134,10 @@ class _Writer:
         """Write a table with all that hangs on it; return the builder's offset of it."""
         schema = TABLES[table.type_name]
         values = dict(table.fields)
-        if id(table) in self.offsets:
+        if self.offsets and table.type_name in OUTSIDE:
             data, offset, size = OUTSIDE[table.type_name]
-            values[offset], values[size] = self.offsets[id(table)], values.pop(data).size
+            if data in values and values[data].size:
+                values[offset], values[size] = self.offsets.pop(), values.pop(data).size
         inline: list[tuple[Any, int, Any]] = []  # (kind of number, slot, value)
         for name in reversed(schema):
             if name not in values:

@@ -101,6 +101,43 @@ def multiply_by_quantized_multiplier(x: Array, multiplier: Any, shift: Any) -> A
     return rounding_divide_by_pot(high, right)
 
 
+def rounding_divide_by_pot_x86(x: Array, exponent: Array) -> Array:
+    """``rounding_divide_by_pot`` of int32 values for exponents that C does not define too (below 0, above 31), as the
+    x86 build of LiteRT answers: shift counts taken modulo the word size, the mask cut to 32 bits."""
+    mask = (np.left_shift(1, exponent & 63) - 1).astype(np.int32).astype(np.int64)
+    threshold = (mask >> 1) + (x < 0)
+    return (x >> (exponent & 31)) + ((x & mask) > threshold)
+
+
+def count_leading_sign_bits(x: Array) -> Array:
+    """How far int32 values can be shifted left: bits after the sign that equal it. Source: CountLeadingSignBits."""
+    return 31 - _bit_length(np.where(x < 0, ~x, x))
+
+
+def _bit_length(x: Array) -> Array:
+    """Bits that integers in [0, 2^32] take."""
+    return np.frexp(np.asarray(x, np.float64))[1].astype(np.int64)
+
+
+def one_over_one_plus_x(x: Array) -> Array:
+    """1 / (1 + x) for x in [0, 1), both as int32 fractions of 2^31, held as int64.
+
+    Source: gemmlowp, one_over_one_plus_x_for_x_in_0_1: three Newton steps on (1 + x) / 2, in Q2.29.
+    """
+    half = (np.asarray(x, np.int64) + INT32_MAX + 1) >> 1
+    y = 1515870810 + saturating_rounding_doubling_high_mul(half, -1010580540)
+    for _ in range(3):
+        rest = (1 << 29) - saturating_rounding_doubling_high_mul(half, y)
+        y = y + np.clip(saturating_rounding_doubling_high_mul(y, rest) << 2, INT32_MIN, INT32_MAX)
+    return np.clip(y << 1, INT32_MIN, INT32_MAX)
+
+
+def reciprocal(x: Array) -> tuple[Array, Array]:
+    """1 / x of integers in [1, 2^31) as (inverse, over): ``inverse · 2^(-31 - over)``. Source: GetReciprocal."""
+    zeros = 32 - _bit_length(x)
+    return one_over_one_plus_x((np.asarray(x, np.int64) << zeros) - (1 << 31)), 31 - zeros
+
+
 def activation_range(activation: int, dtype: DType, quantization: Quantization | None) -> tuple[int, int]:
     """The least and greatest quantized value that a fused activation lets through.
 

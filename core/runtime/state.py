@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from delegraph.core.graph.graph import Array
 
-Name = Hashable
+Name = tuple[Hashable, ...]
 """A variable's name: ("resource", id) for resource variables, ("tensor", graph, index) for variable tensors."""
 
 
@@ -30,6 +30,11 @@ class Session:
         with self.lock:
             self.values = {}
             self.called = frozenset()
+
+    def reset_tensors(self) -> None:
+        """Set variable tensors to zero; resource variables stay."""
+        with self.lock:
+            self.values = {name: v for name, v in self.values.items() if name[0] != "tensor"}
 
 
 class Overlay:

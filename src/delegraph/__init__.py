@@ -19,6 +19,7 @@ from delegraph.core.errors import (
 from delegraph.core.ops.opdef import OpDef
 from delegraph.core.ops.registry import register_op
 from delegraph.core.version import __version__
+from delegraph.interpreter import Interpreter, OpResolverType
 from delegraph.registry import devices
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "DataError",
     "DelegraphError",
     "InternalError",
+    "Interpreter",
     "InvalidArgument",
     "InvalidModel",
     "OpDef",
+    "OpResolverType",
     "UnsupportedOp",
     "__version__",
     "compile",

@@ -35,6 +35,7 @@ def compile(
     threads: int | None = None,
     fallback: str = "allow",
     preserve_all_tensors: bool = False,
+    plan: bool = True,
 ) -> CompiledModel:
     """A model ready to run.
 
@@ -47,6 +48,7 @@ def compile(
             threads are set by its BLAS library's own environment variables.)
         fallback: "allow": what a device can't do, the next one does, and the record says so; "error": a typed error.
         preserve_all_tensors: keep every tensor of the main graph readable after a run.
+        plan: plan the main graph now, for the shapes in the file; otherwise at the first call.
 
     Raises:
         InvalidModel: the model breaks a rule of the format, or its operands don't fit together.
@@ -68,7 +70,8 @@ def compile(
         else frozenset()
     )
     compiled = CompiledModel(graphs, opened, unavailable, keep=keep)
-    compiled._plan_main()
+    if plan:
+        compiled.plan_main()
     return compiled
 
 

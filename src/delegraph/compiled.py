@@ -101,7 +101,7 @@ class CompiledModel:
     @property
     def placement(self) -> Placement:
         """Where each op goes and why, for every graph and shape that has been planned so far."""
-        self._plan_main()
+        self.plan_main()
         with self._lock:
             return Placement(tuple(row for _, row in sorted(self._rows.items())))
 
@@ -146,14 +146,17 @@ class CompiledModel:
         outputs = [values[i] for i in main.outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def run(self, graph: int, inputs: Sequence[Any], session: Session) -> dict[int, Array]:
+    def run(
+        self, graph: int, inputs: Sequence[Any], session: Session, *, resized: bool = False
+    ) -> dict[int, Array]:
         """Runs one graph once and commits its state; returns outputs and kept tensors by index, all the caller's own.
 
-        inputs: one value per graph input. Raises as ``__call__``.
+        inputs: one value per graph input. resized: take inputs of any shape, as after TFLite's resize_tensor_input.
+        Raises as ``__call__``.
         """
         runner = self._runners[graph]
         arrays = [
-            _checked(value, runner.graph.tensors[i])
+            _checked(value, runner.graph.tensors[i], resized=resized)
             for i, value in zip(runner.graph.inputs, inputs, strict=True)
         ]
         start = time.perf_counter()
@@ -177,11 +180,17 @@ class CompiledModel:
         """Plans a graph for these input shapes now, instead of at the first call with them."""
         self._runners[graph].plan(shapes)
 
-    def output_shapes(self, graph: int, shapes: Sequence[Shape]) -> list[Shape | None]:
-        """Shapes of a graph's outputs for these input shapes; None where data decides."""
-        return self._runners[graph].output_shapes(shapes)
+    def tensor_shapes(self, graph: int, shapes: Sequence[Shape]) -> dict[int, Shape]:
+        """The shape of every tensor that is known before a run with these input shapes."""
+        plan = self._runners[graph].plan(shapes)
+        return {i: spec.shape for i, spec in plan.specs.items()}
 
-    def _plan_main(self) -> None:
+    def kept(self, graph: int) -> frozenset[int]:
+        """The tensors whose values ``run`` returns: outputs, and all others when they are preserved."""
+        return self._runners[graph].keep
+
+    def plan_main(self) -> None:
+        """Plans the main graph for the shapes in the file."""
         main = self._graphs.main
         self.plan(0, [main.tensors[i].shape for i in main.inputs])
 
@@ -217,9 +226,13 @@ class ModelSession:
     def signature(self, key: str) -> SignatureCall:
         return SignatureCall(self._model, key, self._session)
 
-    def run(self, graph: int, inputs: Sequence[Any]) -> dict[int, Array]:
+    def run(self, graph: int, inputs: Sequence[Any], *, resized: bool = False) -> dict[int, Array]:
         """As ``CompiledModel.run``, on this session's state."""
-        return self._model.run(graph, inputs, self._session)
+        return self._model.run(graph, inputs, self._session, resized=resized)
+
+    def reset_variable_tensors(self) -> None:
+        """Set variable tensors to zero; resource variables stay."""
+        self._session.reset_tensors()
 
     def reset(self) -> None:
         """Start again with fresh state."""
@@ -328,7 +341,7 @@ def _input_help(graph: Graph) -> str:
     return f"the model takes {described}"
 
 
-def _checked(value: Any, tensor: Tensor) -> Array:
+def _checked(value: Any, tensor: Tensor, *, resized: bool) -> Array:
     """The value as an array of the tensor's dtype and a shape it can have; nothing is cast.
 
     Python numbers and lists become the tensor's dtype, as they have none of their own.
@@ -351,7 +364,7 @@ def _checked(value: Any, tensor: Tensor) -> Array:
     fits = len(array.shape) == len(wanted) and all(
         w in (-1, n) for w, n in zip(wanted, array.shape, strict=True)
     )
-    if not fits and wanted != ():
+    if not fits and not resized:
         raise InvalidArgument(where, f"shape {list(wanted)}", str(list(array.shape)))
     return array
 

@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,17 +38,6 @@ def needs() -> None:
     require("shared")
 
 
-@pytest.fixture(scope="module")
-def shared_oracle() -> Iterator[Oracle]:
-    with Oracle() as oracle:
-        yield oracle
-
-
-@pytest.fixture
-def oracle(shared_oracle: Oracle) -> Oracle:
-    return shared_oracle
-
-
 @cache
 def index() -> dict[str, dict[str, Any]]:
     models = json.loads((REAL / "index.json").read_text())["models"]
@@ -71,7 +59,7 @@ class TestAnswers:
             "keras_lstm_mnist_ptq.tflite",  # variables
             "microwakeword_okay_nabu.tflite",  # resources, CALL_ONCE
             "movie_review_average_word_vec.tflite",  # int32
-            "testdata/litert/conv3d_huge_im2col.bin",  # 345 MB each way
+            pytest.param("testdata/litert/conv3d_huge_im2col.bin", marks=pytest.mark.slow),  # 345 MB each way
         ],
     )
     def test_recipe_reproduces_the_recorded_digest(self, oracle: Oracle, name: str) -> None:

@@ -107,7 +107,9 @@ def _product_quantization(node: Node) -> str | None:
 
 SYMMETRIC_INT16 = Constraint("symmetric_int16", "int16 tensors have zero point 0", _symmetric_int16)
 SAME_QUANTIZATION = Constraint(
-    "same_quantization", "8- and 16-bit input and output have the same scale and zero point", _same_quantization
+    "same_quantization",
+    "8- and 16-bit input and output have the same scale and zero point",
+    _same_quantization,
 )
 PRODUCT_QUANTIZATION = Constraint(
     "quantization",
@@ -149,12 +151,17 @@ def _count(shape: Shape, axes: Axes) -> int:
     return n
 
 
+def _saturated(values: Array, dtype: np.dtype[Any]) -> Array:
+    info = np.iinfo(dtype)
+    return np.asarray(np.clip(values, info.min, info.max), dtype)
+
+
 def _mean_float(node: Node) -> Kernel:
     def reduce(x: Array, axes: Axes) -> Array:
         if x.size == 0:
             return np.full(_reduced_shape(x.shape, axes, False), np.nan, np.float32)
-        sums: Array = np.add.reduce(x, axis=axes, dtype=np.float32)
-        return sums / np.float32(_count(x.shape, axes))
+        sums = np.asarray(np.add.reduce(x, axis=axes, dtype=np.float32))
+        return np.asarray(sums / np.float32(_count(x.shape, axes)))
 
     return _kernel(node, reduce)
 
@@ -185,18 +192,18 @@ def _rescaled(node: Node, mean: bool) -> Kernel:
         (float(q.scale), q.zero_point) for q in (node.quantization(0), node.output_quantization())
     )
     multiplier, shift = quantize_multiplier(s_in / s_out)
-    info = np.iinfo(node.outputs[0].dtype.numpy)
+    dtype = node.outputs[0].dtype.numpy
 
     def reduce(x: Array, axes: Axes) -> Array:
         if x.size == 0:
-            return np.zeros(_reduced_shape(x.shape, axes, False), info.dtype)
+            return np.zeros(_reduced_shape(x.shape, axes, False), dtype)
         n = _count(x.shape, axes)
         sums = np.asarray(np.add.reduce(x, axis=axes, dtype=np.int32)).astype(np.int64)
         sums -= zp_in * n
         factor = _mean_multiplier(multiplier, shift, n) if mean else (multiplier, shift)
         scaled = multiply_by_quantized_multiplier(sums.astype(np.int32), *factor) + zp_out
         scaled = scaled.astype(np.int32)  # wraps before it is clamped
-        return np.clip(scaled, info.min, info.max).astype(info.dtype)
+        return _saturated(scaled, dtype)
 
     return _kernel(node, reduce)
 
@@ -217,7 +224,6 @@ def _sum_int8(node: Node) -> Kernel:
     """
     q, out = node.quantization(0), node.output_quantization()
     scale = q.scale / out.scale
-    info = np.iinfo(np.int8)
 
     def reduce(x: Array, axes: Axes) -> Array:
         if x.size == 0:
@@ -225,7 +231,7 @@ def _sum_int8(node: Node) -> Kernel:
         bias = np.float32(-q.zero_point) * scale * np.float32(_count(x.shape, axes))
         sums = np.asarray(np.add.reduce(x, axis=axes, dtype=np.int32))
         reals = round_half_away(sums.astype(np.float32) * scale + bias)
-        return np.clip(reals.astype(np.float64) + out.zero_point, info.min, info.max).astype(np.int8)
+        return _saturated(reals.astype(np.float64) + out.zero_point, np.dtype(np.int8))
 
     return _kernel(node, reduce)
 
@@ -235,8 +241,9 @@ def _plain(ufunc: np.ufunc) -> Callable[[Node], Kernel]:
 
     def prepare(node: Node) -> Kernel:
         dtype = node.outputs[0].dtype.numpy
-        boolean = {np.add: np.logical_or, np.multiply: np.logical_and}.get(ufunc, ufunc)
-        function = boolean if dtype == np.bool_ else ufunc
+        function: np.ufunc = ufunc
+        if dtype == np.bool_ and ufunc in (np.add, np.multiply):
+            function = np.logical_or if ufunc is np.add else np.logical_and
         return _kernel(node, lambda x, axes: function.reduce(x, axis=axes, dtype=dtype))
 
     return prepare
@@ -253,17 +260,16 @@ def _extremum(largest: bool) -> Callable[[Node], Kernel]:
     def prepare(node: Node) -> Kernel:
         dtype = node.outputs[0].dtype.numpy
         if dtype == np.bool_:
-            ufunc = np.logical_or if largest else np.logical_and
-            return _kernel(node, lambda x, axes: ufunc.reduce(x, axis=axes))
+            return _plain(np.logical_or if largest else np.logical_and)(node)
         info: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
         start = info.min if largest else info.max
-        ufunc = np.fmax if largest else np.fmin
+        ufunc: np.ufunc = np.fmax if largest else np.fmin
 
         def reduce(x: Array, axes: Axes) -> Array:
             if len(axes) == x.ndim and x.size:
                 first = x.reshape(-1)[:1]
-                return first if first != first else ufunc.reduce(x, axis=axes)
-            return ufunc.reduce(x, axis=axes, initial=start)
+                return first if first != first else np.asarray(ufunc.reduce(x, axis=axes))
+            return np.asarray(ufunc.reduce(x, axis=axes, initial=start))
 
         return _kernel(node, reduce)
 
@@ -281,7 +287,8 @@ def _times(x: Array, multiplier: int, shift: int) -> Array:
     """
     reduced = (multiplier + (1 << 15)) >> 16 if multiplier < 0x7FFF0000 else 0x7FFF
     total = 15 - shift
-    return ((x * reduced + (1 << (total - 1))) >> total).astype(np.int32).astype(np.int64)
+    high = (x * reduced + (1 << (total - 1))) >> total
+    return np.asarray(high, np.int32).astype(np.int64)
 
 
 def _product_quantized(node: Node) -> Kernel:
@@ -292,7 +299,7 @@ def _product_quantized(node: Node) -> Kernel:
     (s_in, zp_in), (s_out, zp_out) = (
         (float(q.scale), q.zero_point) for q in (node.quantization(0), node.output_quantization())
     )
-    info = np.iinfo(node.outputs[0].dtype.numpy)
+    dtype = node.outputs[0].dtype.numpy
 
     def reduce(x: Array, axes: Axes) -> Array:
         n = _count(x.shape, axes)
@@ -302,7 +309,7 @@ def _product_quantized(node: Node) -> Kernel:
         product = rows[0]
         for row in rows[1:]:
             product = _times(product * row, *factor)
-        return np.clip(_times(product, *factor) + zp_out, info.min, info.max).astype(info.dtype)
+        return _saturated(_times(product, *factor) + zp_out, dtype)
 
     return _kernel(node, reduce)
 
@@ -316,7 +323,9 @@ def _cumsum_shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(axis.n_elements == 1, "inputs[1]", "one element", axis.shape)
     if axis.value is not None:
         value = int(axis.value.reshape(-1)[0])
-        node.expect(-len(shape) <= value < len(shape), "inputs[1]", f"an axis of {len(shape)} dimensions", value)
+        node.expect(
+            -len(shape) <= value < len(shape), "inputs[1]", f"an axis of {len(shape)} dimensions", value
+        )
     return [shape]
 
 
@@ -408,7 +417,9 @@ def _plain_cases(rng: np.random.Generator, dtypes: Sequence[DType]) -> Iterator[
 def _extremum_cases(rng: np.random.Generator) -> Iterator[Case]:
     types = ("float32", "int32", "int64", "int8", "uint8", "int16", "bool")
     yield from _plain_cases(rng, [DType.parse(t) for t in types])
-    special = np.array([[np.nan, 1, -np.inf], [-np.inf, np.nan, np.inf], [-np.inf] * 3, [np.nan] * 3], np.float32)
+    special = np.array(
+        [[np.nan, 1, -np.inf], [-np.inf, np.nan, np.inf], [-np.inf] * 3, [np.nan] * 3], np.float32
+    )
     for sign in (1, -1):
         for axes in ([0], [1], [0, 1], []):
             axis = Operand(np.array(axes, np.int32), constant=True)
@@ -435,12 +446,15 @@ def _rescaled_cases(rng: np.random.Generator, dtypes: Sequence[DType], oracle: s
         axis = Operand(np.array([0], np.int32), constant=True)
         for zp in () if dtype is DType.INT16 else (info.min, info.max):
             # What leaves 32 bits is undefined in the optimised kernel's conversion from float.
-            for ratio in (1e-6, 0.25, 1.0, 40.0, 3e5) + ((1e11,) if oracle == "reference" else ()):
+            for ratio in (1e-6, 0.25, 1.0, 40.0, 3e5) + ((1e8,) if oracle == "reference" else ()):
                 q = Quantization.per_tensor(0.5, zp)
                 out = Quantization.per_tensor(0.5 / ratio, info.max + info.min - zp)
                 x = integers(rng, dtype, (13, 5))
                 yield Case(
-                    f"{dtype}_from_{zp}_times_{ratio:g}", (Operand(x, q), axis), (Result(dtype, out),), oracle=oracle
+                    f"{dtype}_from_{zp}_times_{ratio:g}",
+                    (Operand(x, q), axis),
+                    (Result(dtype, out),),
+                    oracle=oracle,
                 )
 
 
@@ -467,7 +481,9 @@ def _product_cases(rng: np.random.Generator) -> Iterator[Case]:
             # Scales near 1 keep the product in range; int16 squares would leave what the kernel can hold.
             scale = float(rng.uniform(0.3, 2) * (0.02 if dtype is DType.INT8 else 1e-4))
             q = Quantization.per_tensor(scale, 0 if dtype is DType.INT16 else int(rng.integers(-20, 20)))
-            out = Quantization.per_tensor(float(rng.uniform(0.5, 2)) * scale, 0 if dtype is DType.INT16 else 3)
+            out = Quantization.per_tensor(
+                float(rng.uniform(0.5, 2)) * scale, 0 if dtype is DType.INT16 else 3
+            )
             yield Case(f"quantized_{name}", (Operand(x, q), axis), (Result(dtype, out),), options)
     q, x = quantized(rng, DType.UINT8, (3, 4))
     axis = Operand(np.array([0], np.int32), constant=True)
@@ -494,7 +510,11 @@ def _cumsum_cases(rng: np.random.Generator) -> Iterator[Case]:
                 (Result(dtype),),
                 options,
             )
-    yield Case("scalar", (Operand(np.float32(3)), Operand(np.int32(0), constant=True)), (Result(DType.FLOAT32),))
+    yield Case(
+        "scalar",
+        (Operand(np.array(3, np.float32)), Operand(np.array(0, np.int32), constant=True)),
+        (Result(DType.FLOAT32),),
+    )
 
 
 # --- declarations -------------------------------------------------------------------------------------------------

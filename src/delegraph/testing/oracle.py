@@ -222,9 +222,10 @@ class Oracle:
     ) -> list[OracleResult]:
         """Runs several inputs in turn in one interpreter, so that variables carry over.
 
-        signatures: one for each of the runs.
+        signatures: one for each of the runs, in place of the option `signature` for all.
         """
-        return self._run(Job(model, (), **options), runs, signatures or [None] * len(runs))
+        job = Job(model, (), **options)
+        return self._run(job, runs, signatures or [job.signature] * len(runs))
 
     def run_many(self, jobs: Iterable[Job]) -> Iterator[OracleResult | OracleError]:
         """Yields each job's result or error, in order; a crash or a timeout costs only its own job."""
