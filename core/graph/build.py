@@ -60,7 +60,7 @@ def _tensor(model: Model, index: int, table: Table, place: str) -> Tensor:
         shape=shape,
         shape_signature=shape if signature is None else _indices(signature),
         has_shape_signature=signature is not None and len(signature) > 0,
-        quantization=_quantization(table.quantization, place, model.source),
+        quantization=_quantization(table.quantization, len(shape), place, model.source),
         data=data if data is not None and not table.is_variable else None,
         is_variable=bool(table.is_variable),
         sparsity=table.sparsity,
@@ -68,7 +68,7 @@ def _tensor(model: Model, index: int, table: Table, place: str) -> Tensor:
     )
 
 
-def _quantization(table: Table | None, place: str, source: str) -> Quantization | None:
+def _quantization(table: Table | None, rank: int, place: str, source: str) -> Quantization | None:
     if table is None:
         return None
     details = table.details
@@ -89,7 +89,8 @@ def _quantization(table: Table | None, place: str, source: str) -> Quantization 
         raise InvalidModel(
             f"{place}.quantization.zero_point", f"{len(scales)} values", f"{len(zero_points)}", source
         )
-    axis = table.quantized_dimension if len(scales) > 1 else 0
+    # A bias has one axis; some converters write the weights' axis there.
+    axis = table.quantized_dimension if len(scales) > 1 and rank > 1 else 0
     return Quantization(np.asarray(scales), np.asarray(zero_points), axis, block_size, block_scales)
 
 

@@ -48,10 +48,6 @@ def binary_shapes(node: Node) -> Sequence[Shape | None]:
     return [broadcast_shape(node, 0, 1)]
 
 
-def unary_shapes(node: Node) -> Sequence[Shape | None]:
-    """``OpDef.shapes`` of an op whose output has the shape of its first operand."""
-    return [node.input(0).shape]
-
 
 # --- evaluation ---------------------------------------------------------------------------------------------------
 

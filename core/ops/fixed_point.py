@@ -32,6 +32,8 @@ def round_half_away(x: Any) -> Any:
 
 def quantize_multiplier(multiplier: float) -> tuple[int, int]:
     """A real as ``q · 2^(shift - 31)`` with |q| in [2^30, 2^31), or (0, 0). Source: QuantizeMultiplier."""
+    if not math.isfinite(multiplier):
+        raise InvalidModel("quantization", "scales of a finite ratio", str(multiplier))
     if multiplier == 0.0:
         return 0, 0
     fraction, shift = math.frexp(multiplier)
@@ -109,6 +111,17 @@ def rounding_divide_by_pot_x86(x: Array, exponent: Array) -> Array:
     return (x >> (exponent & 31)) + ((x & mask) > threshold)
 
 
+def multiply_by_quantized_multiplier_smaller_than_one_exp(x: Array, multiplier: int, shift: int) -> Array:
+    """``multiply_by_quantized_multiplier`` as LiteRT computes it where it expects shift ≤ 0 and does not check.
+
+    NOTE: with shift > 0 the results are undefined in C; these are those of the x86 build.
+    """
+    if shift <= 0:
+        return multiply_by_quantized_multiplier(x, multiplier, shift)
+    high = saturating_rounding_doubling_high_mul(x, multiplier)
+    return rounding_divide_by_pot_x86(high, np.asarray(-shift, np.int64))
+
+
 def count_leading_sign_bits(x: Array) -> Array:
     """How far int32 values can be shifted left: bits after the sign that equal it. Source: CountLeadingSignBits."""
     return 31 - _bit_length(np.where(x < 0, ~x, x))
@@ -138,6 +151,35 @@ def reciprocal(x: Array) -> tuple[Array, Array]:
     return one_over_one_plus_x((np.asarray(x, np.int64) << zeros) - (1 << 31)), 31 - zeros
 
 
+def inverse_square_root(x: Array) -> tuple[Array, Array]:
+    """``1 / sqrt(x)`` of int32 values from 1 up, as (q, right_shift) with value q · 2^(-31 - right_shift), both int64.
+
+    Five Newton steps in gemmlowp's fixed point with 3 integer bits; what is below 1 counts as 1.
+    Source: GetInvSqrtQuantizedMultiplierExp (kernels/internal/common.h), whose reverse_shift is the caller's minus.
+    """
+    value = np.maximum(np.asarray(x, np.int64), 2)
+    shift = np.full(value.shape, 11, np.int64)
+    for _ in range(2):
+        large = value >= 1 << 29
+        value = np.where(large, value // 4, value)
+        shift += large
+    n_bits = np.frexp(value.astype(np.float64))[1].astype(np.int64)
+    pairs = (31 - n_bits) // 2 - 1
+    shift -= pairs
+    value = value << (2 * pairs) >> 1
+    half_value = rounding_divide_by_pot(value, 1)
+    high_mul = saturating_rounding_doubling_high_mul
+    root = np.full(value.shape, 1 << 28, np.int64)  # 1 with 3 integer bits
+    for _ in range(5):
+        cube = np.clip(high_mul(high_mul(root, root), root) << 6, INT32_MIN, INT32_MAX)
+        step = high_mul(np.int64((1 << 28) + (1 << 27)), root) - high_mul(half_value, cube)
+        root = np.clip(step << 3, INT32_MIN, INT32_MAX)
+    root = high_mul(root, 1518500250)  # sqrt(2) / 2
+    root = np.where(shift < 0, root << np.maximum(-shift, 0), root)
+    one = np.asarray(x) <= 1
+    return np.where(one, INT32_MAX, root), np.where(one, 0, np.maximum(shift, 0))
+
+
 def activation_range(activation: int, dtype: DType, quantization: Quantization | None) -> tuple[int, int]:
     """The least and greatest quantized value that a fused activation lets through.
 
@@ -150,8 +192,10 @@ def activation_range(activation: int, dtype: DType, quantization: Quantization |
 
     def q(x: float) -> int:
         assert quantization is not None
-        scaled = np.float32(x) / quantization.scale
-        return quantization.zero_point + int(round_half_away(np.float32(scaled)))
+        scaled = round_half_away(np.float32(x) / quantization.scale)
+        if not abs(scaled) <= 2.0**31:
+            raise InvalidModel("quantization", "a scale for which activation limits fit 32 bits", str(quantization.scale))
+        return quantization.zero_point + int(scaled)
 
     match activation:
         case 1:  # RELU

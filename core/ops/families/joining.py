@@ -120,8 +120,8 @@ def _concatenation_cases(rng: np.random.Generator) -> Iterator[Case]:
             axis = int(rng.integers(-len(shape), len(shape)))
             at = axis % len(shape)
             parts = [
-                tensor(rng, dtype, (*shape[:at], n, *shape[at + 1 :]), q, rng.random() < 0.2)
-                for n in rng.integers(0, 4, int(rng.integers(1, 5)))
+                tensor(rng, dtype, (*shape[:at], n, *shape[at + 1 :]), q, k > 0 and rng.random() < 0.2)
+                for k, n in enumerate(rng.integers(0, 4, int(rng.integers(1, 5))))
             ]
             yield Case(f"{dtype}_{i}", tuple(parts), (Result(dtype, q),), {"axis": axis})
     a, b = tensor(rng, DType.FLOAT32, (2, 3)), tensor(rng, DType.FLOAT32, (2, 3))
@@ -234,7 +234,7 @@ def _split_cases(rng: np.random.Generator) -> Iterator[Case]:
         for i in range(3):
             shape = list(sizes(rng, int(rng.integers(1, 6)), 1, 3))
             axis, n = int(rng.integers(-len(shape), len(shape))), int(rng.integers(1, 5))
-            shape[axis] = n * int(rng.integers(0, 3))
+            shape[axis] = n * int(rng.integers(i == 1, 3))  # LiteRT's Python can't read empty dynamic outputs
             at = index(axis if i else [axis], constant=i != 1)
             x = tensor(rng, dtype, shape, SHIFTED if dtype is DType.INT8 else None)
             results = (Result(dtype, OTHER if dtype is DType.INT8 else None),) * n  # scales are not compared
@@ -251,7 +251,7 @@ def _split_v_cases(rng: np.random.Generator) -> Iterator[Case]:
         for i in range(3):
             shape = list(sizes(rng, int(rng.integers(1, 6)), 1, 3))
             axis = int(rng.integers(-len(shape), len(shape)))
-            wanted = rng.integers(0, 4, int(rng.integers(1, 5)))
+            wanted = rng.integers(i == 2, 4, int(rng.integers(1, 5)))  # as above: no empty dynamic outputs
             shape[axis] = int(wanted.sum())
             if i:
                 wanted[int(rng.integers(len(wanted)))] = -1
@@ -261,7 +261,7 @@ def _split_v_cases(rng: np.random.Generator) -> Iterator[Case]:
     x = tensor(rng, DType.FLOAT32, (2, 6))
     table = [([2, 3], 1), ([2, 5], 1), ([-1, 7], 1), ([-1, -1], 1), ([6, -1], 1), ([-2, 8], 1), ([1, 1], 2), ([1, 1], -2)]
     for i, (parts, axis) in enumerate(table):
-        for constant in (True, False):
+        for constant in (True,) if parts == [6, -1] else (True, False):
             operands = (x, index(parts, constant=constant), index(axis))
             results = (Result(DType.FLOAT32),) * 2
             yield Case(f"sizes_{i}_{constant}", operands, results, {"num_splits": 2})

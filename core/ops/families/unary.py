@@ -1,0 +1,443 @@
+"""ABS, NEG, SQRT, RSQRT, SQUARE, EXP, LOG, SIN, COS, FLOOR, CEIL, ROUND and SIGN.
+
+Source: tflite/kernels/{elementwise,exp,neg,floor,ceil,round,sign}.cc, kernels/internal/common.h (LUTPopulate,
+GetInvSqrtQuantizedMultiplierExp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array, Quantization
+from delegraph.core.ops import bounds
+from delegraph.core.ops.broadcasting import is_quantized, per_tensor, unary_shapes
+from delegraph.core.ops.cases import integers, reals
+from delegraph.core.ops.expression import arg, call
+from delegraph.core.ops.fixed_point import (
+    inverse_square_root,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+)
+from delegraph.core.ops.movement import one_type, symmetric_int16
+from delegraph.core.ops.opdef import Bound, Case, Form, Kernel, Node, OpDef, Operand, Result
+from delegraph.core.ops.pointwise import (
+    Function,
+    all_values,
+    approximation,
+    by_table,
+    c_int32,
+    formula,
+    limits,
+    look_up,
+    tabulate,
+    through_float64,
+)
+
+_X = arg(0)
+_ABS = call("abs", _X)
+_SQRT = call("sqrt", _X)
+_RSQRT = 1 / _SQRT
+_SQUARE = _X * _X
+_EXP = call("exp", _X)
+_LOG = call("log", _X)
+_SIN = call("sin", _X)
+_COS = call("cos", _X)
+_FLOOR = call("floor", _X)
+_CEIL = call("ceil", _X)
+_ROUND = call("round_even", _X)
+_SIGN = call("sign", _X)
+
+
+# --- quantized kernels --------------------------------------------------------------------------------------------
+
+
+def _scales(node: Node) -> tuple[Quantization, Quantization]:
+    return per_tensor(node, 0), per_tensor(node, None)
+
+
+def _abs_quantized(node: Node) -> Function:
+    """Source: AbsEvalQuantized. Equal scales are not rescaled at all."""
+    x_q, y_q = _scales(node)
+    low, high = limits(node.outputs[0].dtype)
+    multiplier, shift = quantize_multiplier(float(x_q.scale / y_q.scale))
+
+    def compute(x: Array) -> Array:
+        value = np.abs(x - x_q.zero_point)
+        if x_q.scale != y_q.scale:
+            value = multiply_by_quantized_multiplier(value, multiplier, shift)
+        clipped: Array = np.clip(value + y_q.zero_point, low, high)
+        return clipped
+
+    return compute
+
+
+def _checked(function_of: Callable[[Node], Function], what: str) -> Callable[[Node], Kernel]:
+    """As ``by_table``, of a function that is undefined below zero: LiteRT fails when it meets such a value."""
+
+    def prepare(node: Node) -> Kernel:
+        x_zp = per_tensor(node, 0).zero_point
+        table = tabulate(node, function_of(node), least=x_zp)
+
+        def run(x: Array) -> Sequence[Array]:
+            least = int(x.min(initial=limits(node.input(0).dtype)[1]))
+            node.require(least >= x_zp, f"{what} of values from the zero point {x_zp} up", least)
+            return (look_up(table, x),)
+
+        return run
+
+    return prepare
+
+
+def _sqrt_quantized(node: Node) -> Function:
+    """float32 arithmetic, cut off rather than rounded. Source: SqrtEvalQuantized."""
+    x_q, y_q = _scales(node)
+    low, high = limits(node.outputs[0].dtype)
+
+    def compute(x: Array) -> Array:
+        root = np.sqrt(x_q.scale * (x - x_q.zero_point).astype(np.float32))
+        clipped: Array = np.clip(c_int32(root / y_q.scale) + y_q.zero_point, low, high)
+        return clipped
+
+    return compute
+
+
+def _rsqrt_int8(node: Node) -> Function:
+    """Fixed-point; the zero point itself gives the type's greatest value. Source: RsqrtEvalQuantizedInt8."""
+    x_q, y_q = _scales(node)
+    low, high = limits(node.outputs[0].dtype)
+    multiplier, shift = quantize_multiplier(1.0 / float(np.sqrt(x_q.scale) * y_q.scale))
+
+    def compute(x: Array) -> Array:
+        value = x - x_q.zero_point
+        root, root_shift = inverse_square_root(value)
+        scaled = multiply_by_quantized_multiplier(np.ones_like(value), root, 20 - root_shift)
+        scaled = multiply_by_quantized_multiplier(scaled, multiplier, shift - 20)
+        return np.where(value == 0, high, np.clip(scaled + y_q.zero_point, low, high))
+
+    return compute
+
+
+def _rsqrt_int16(node: Node) -> Function:
+    """A table in which nothing but positive values counts. Source: GenericPrepare (elementwise.cc)."""
+    _, y_q = _scales(node)
+
+    def rsqrt(x: Array) -> Array:
+        return np.where(
+            x <= 0, np.float32(32767) * y_q.scale, np.float32(1) / np.sqrt(np.where(x <= 0, 1, x))
+        )
+
+    return approximation(node, lambda x: rsqrt(x).astype(np.float32))
+
+
+def _exp_table(node: Node) -> Function:
+    return approximation(node, through_float64(np.exp))
+
+
+def _log_table(node: Node) -> Function:
+    """Values up to zero give the least output. Source: LogLUTPrepare."""
+    _, y_q = _scales(node)
+    least = np.float32(limits(node.outputs[0].dtype)[0] - y_q.zero_point) * y_q.scale
+    log = through_float64(np.log)
+    return approximation(node, lambda x: np.where(x <= 0, least, log(np.where(x <= 0, np.float32(1), x))))
+
+
+# --- cases --------------------------------------------------------------------------------------------------------
+
+SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (2, 3), (0, 3), (2, 1, 3, 4), (1, 2, 3, 1, 2, 2))
+SPECIAL = np.array(
+    [0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.5, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-40]
+)
+
+
+def float_cases(
+    rng: np.random.Generator,
+    low: float,
+    high: float,
+    dtypes: Sequence[DType] = (DType.FLOAT32,),
+    **fields: Any,
+) -> Iterator[Case]:
+    """One operand of each float type: every kind of shape, the special values, a wide range. fields: of Case."""
+    for dtype in dtypes:
+        for shape in SHAPES:
+            x = reals(rng, shape, low, high).astype(dtype.numpy)
+            name = f"{dtype}_{'x'.join(map(str, shape)) or 'scalar'}"
+            yield Case(name, (Operand(x),), (Result(dtype),), **fields)
+        with np.errstate(over="ignore", invalid="ignore"):
+            special = SPECIAL.astype(dtype.numpy)
+        yield Case(f"{dtype}_special", (Operand(special),), (Result(dtype),), **fields)
+        wide = reals(rng, (600,), low, high).astype(dtype.numpy)
+        yield Case(f"{dtype}_many", (Operand(wide),), (Result(dtype),), **fields)
+
+
+def integer_cases(rng: np.random.Generator, *dtypes: DType) -> Iterator[Case]:
+    """Integers that stand for themselves."""
+    for dtype in dtypes:
+        for shape in ((), (0,), (300,), (2, 3, 4)):
+            name = f"{dtype}_{'x'.join(map(str, shape)) or 'scalar'}"
+            yield Case(name, (Operand(integers(rng, dtype, shape)),), (Result(dtype),))
+
+
+def quantizations(
+    rng: np.random.Generator, dtype: DType, n: int
+) -> Iterator[tuple[Quantization, Quantization]]:
+    """Pairs for input and output: equal, far apart, zero points at the ends of the type, and ``n`` at random."""
+    low, high = limits(dtype)
+    symmetric = dtype is DType.INT16
+    pairs = [
+        (0.05, low, 0.05, low),
+        (0.01, high, 2.0, low),
+        (1.5, 0, 0.004, high),
+        (0.1, low, 1e-6, 0),
+        (1e-6, 0, 0.1, 0),
+    ]
+    for s, z, t, w in pairs:
+        yield (
+            Quantization.per_tensor(s, 0 if symmetric else z),
+            Quantization.per_tensor(t, 0 if symmetric else w),
+        )
+    for _ in range(n):
+        scale, ratio = 10.0 ** rng.uniform(-3, 0), 10.0 ** rng.uniform(-1.5, 1.5)
+        z, w = (0, 0) if symmetric else (int(v) for v in integers(rng, dtype, (2,)))
+        yield Quantization.per_tensor(scale, z), Quantization.per_tensor(scale * ratio, w)
+
+
+def quantized_cases(
+    rng: np.random.Generator,
+    dtypes: Sequence[DType],
+    output: tuple[float, float] | None = None,
+    non_negative: bool = False,
+    **fields: Any,
+) -> Iterator[Case]:
+    """Every value of the type (of 16 bits a good part) under several quantizations.
+
+    output: decimal exponents between which output scales lie, where the function's range asks for it.
+    non_negative: only values from the zero point up. fields: of Case.
+    """
+    for dtype in dtypes:
+        for i, (x_q, y_q) in enumerate(quantizations(rng, dtype, 6)):
+            if output is not None and i >= 5:
+                y_q = Quantization.per_tensor(10.0 ** rng.uniform(*output), y_q.zero_point)
+            x = np.sort(all_values(dtype)) if dtype is not DType.INT16 else integers(rng, dtype, (1500,))
+            if non_negative:
+                x = np.maximum(x, x_q.zero_point)
+            yield Case(
+                f"{dtype}_{i}", (Operand(x.astype(dtype.numpy), x_q),), (Result(dtype, y_q),), **fields
+            )
+
+
+def _abs_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield from float_cases(rng, -4, 4)
+    yield from integer_cases(rng, DType.INT32, DType.INT16)
+    yield from quantized_cases(rng, (DType.INT8, DType.INT16))
+
+
+def _refused_negative(rng: np.random.Generator, *dtypes: DType) -> Iterator[Case]:
+    for dtype in dtypes:
+        q = Quantization.per_tensor(0.1, 0)
+        x = np.array([3, -1], dtype.numpy)
+        yield Case(f"{dtype}_negative", (Operand(x, q),), (Result(dtype, q),))
+
+
+def _sqrt_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield from float_cases(rng, -1, 100)
+    yield from quantized_cases(rng, (DType.INT8, DType.INT16), non_negative=True)
+    yield from _refused_negative(rng, DType.INT8, DType.INT16)
+
+
+def _exp_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield from float_cases(rng, -90, 90)
+    yield from quantized_cases(rng, (DType.INT8, DType.INT16), output=(-3, 1))
+
+
+def _log_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield from float_cases(rng, -1, 100)
+    yield from quantized_cases(rng, (DType.INT8, DType.INT16), output=(-3, 0))
+
+
+def _neg_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield from float_cases(rng, -4, 4, (DType.FLOAT32, DType.FLOAT16))
+    yield from integer_cases(rng, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
+
+
+def _sign_cases(rng: np.random.Generator) -> Iterator[Case]:
+    yield from float_cases(rng, -4, 4, (DType.FLOAT32, DType.FLOAT64))
+    yield from integer_cases(rng, DType.INT32)
+
+
+# --- declarations -------------------------------------------------------------------------------------------------
+
+
+def _op(name: str, forms: Sequence[Form], bound: Bound, cases: Any, **fields: Any) -> OpDef:
+    return OpDef(
+        name=name,
+        inputs=("input",),
+        outputs=("output",),
+        shapes=unary_shapes,
+        forms=tuple(forms),
+        bound=bound,
+        cases=cases,
+        **fields,
+    )
+
+
+_HALVES = "float16|bfloat16"
+
+ABS = _op(
+    "ABS",
+    (
+        Form("float32 -> float32", formula(_ABS)),
+        Form("int32 -> int32", formula(_ABS)),
+        Form("int8 -> int8", by_table(_abs_quantized)),
+        Form("int16 -> int16", by_table(_abs_quantized), lambda node: is_quantized(node, 0), "quantized"),
+        Form("int16 -> int16", formula(_ABS), note="plain integers"),
+    ),
+    bounds.exact,
+    _abs_cases,
+    options="AbsOptions",
+    constraints=(symmetric_int16(),),
+    versions=(1, 5),
+    expression=_ABS,
+)
+
+NEG = _op(
+    "NEG",
+    (
+        Form("float32 -> float32", formula(-_X)),
+        # Quantized or not: LiteRT negates the stored integers.
+        one_type("{T} -> {T}", formula(-_X), "int8|int16|int32|int64"),
+        one_type("{T} -> {T}", formula(-_X), _HALVES),
+    ),
+    bounds.exact,
+    _neg_cases,
+    options="NegOptions",
+    expression=-_X,
+)
+
+SQRT = _op(
+    "SQRT",
+    (
+        Form("float32 -> float32", formula(_SQRT)),
+        Form("int8 -> int8", _checked(_sqrt_quantized, "the square root")),
+        Form("int16 -> int16", _checked(_sqrt_quantized, "the square root")),
+    ),
+    bounds.exact,
+    _sqrt_cases,
+    constraints=(symmetric_int16(),),
+    versions=(1, 2),
+    expression=_SQRT,
+)
+
+RSQRT = _op(
+    "RSQRT",
+    (
+        Form("float32 -> float32", formula(_RSQRT)),
+        Form("int8 -> int8", _checked(_rsqrt_int8, "the inverse square root")),
+        Form("int16 -> int16", _checked(_rsqrt_int16, "the inverse square root")),
+    ),
+    bounds.exact,
+    _sqrt_cases,
+    constraints=(symmetric_int16(),),
+    versions=(1, 3),
+    expression=_RSQRT,
+)
+
+SQUARE = _op(
+    "SQUARE",
+    (Form("float32 -> float32", formula(_SQUARE)),),
+    bounds.exact,
+    lambda rng: float_cases(rng, -4, 4),
+    options="SquareOptions",
+    expression=_SQUARE,
+)
+
+EXP = _op(
+    "EXP",
+    (
+        Form("float32 -> float32", formula(_EXP)),
+        Form("int8 -> int8", by_table(_exp_table)),
+        Form("int16 -> int16", by_table(_exp_table)),
+    ),
+    bounds.ulps(3),
+    _exp_cases,
+    options="ExpOptions",
+    constraints=(symmetric_int16(),),
+    versions=(1, 2),
+    expression=_EXP,
+)
+
+LOG = _op(
+    "LOG",
+    (
+        Form("float32 -> float32", formula(_LOG)),
+        Form("int8 -> int8", by_table(_log_table)),
+        Form("int16 -> int16", by_table(_log_table)),
+    ),
+    bounds.ulps(4),
+    _log_cases,
+    constraints=(symmetric_int16(),),
+    versions=(1, 2),
+    expression=_LOG,
+)
+
+SIN = _op(
+    "SIN",
+    (Form("float32 -> float32", formula(_SIN)), Form("float16 -> float16", formula(_SIN))),
+    bounds.ulps(2, absolute=1e-7),
+    lambda rng: float_cases(rng, -30, 30, (DType.FLOAT32, DType.FLOAT16)),
+    versions=(1, 2),
+    expression=_SIN,
+)
+
+COS = _op(
+    "COS",
+    (Form("float32 -> float32", formula(_COS)), Form("float16 -> float16", formula(_COS))),
+    bounds.ulps(2, absolute=1e-7),
+    lambda rng: float_cases(rng, -30, 30, (DType.FLOAT32, DType.FLOAT16)),
+    options="CosOptions",
+    versions=(1, 2),
+    expression=_COS,
+)
+
+FLOOR = _op(
+    "FLOOR",
+    (Form("float32 -> float32", formula(_FLOOR)), one_type("{T} -> {T}", formula(_FLOOR), _HALVES)),
+    bounds.exact,
+    lambda rng: float_cases(rng, -4, 4, (DType.FLOAT32, DType.FLOAT16)),
+    expression=_FLOOR,
+)
+
+# BUILTIN_REF has no CEIL and no ROUND: the builtin resolver is their oracle.
+CEIL = _op(
+    "CEIL",
+    (Form("float32 -> float32", formula(_CEIL)),),
+    bounds.exact,
+    lambda rng: float_cases(rng, -4, 4, oracle="builtin"),
+    expression=_CEIL,
+)
+
+ROUND = _op(
+    "ROUND",
+    (Form("float32 -> float32", formula(_ROUND)), one_type("{T} -> {T}", formula(_ROUND), _HALVES)),
+    bounds.exact,
+    lambda rng: float_cases(rng, -4, 4, (DType.FLOAT32, DType.FLOAT16), oracle="builtin"),
+    expression=_ROUND,
+)
+
+SIGN = _op(
+    "SIGN",
+    (
+        one_type("{T} -> {T}", formula(_SIGN), "float32|float64"),
+        Form("int32 -> int32", formula(_SIGN)),
+    ),
+    bounds.exact,
+    _sign_cases,
+    options="SignOptions",
+    versions=(1, 2),
+    expression=_SIGN,
+)
+
+OPS = (ABS, NEG, SQRT, RSQRT, SQUARE, EXP, LOG, SIN, COS, FLOOR, CEIL, ROUND, SIGN)

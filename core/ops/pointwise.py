@@ -1,0 +1,195 @@
+"""Kernels of ops that treat each element alone: formulas on floats, and tables over the small integer types.
+
+Imports core.graph and core.ops. A function of an
+8-bit or 16-bit integer is computed once for every value of the type, when the kernel is prepared, and then looked up;
+so its arithmetic may be as slow and as faithful as it needs to be. Source of the lookup tables with which LiteRT itself
+approximates functions: LUTPopulate, LUTLookup (kernels/internal/common.h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array, Quantization
+from delegraph.core.ops.broadcasting import BLOCK_ELEMENTS, elementwise, per_tensor
+from delegraph.core.ops.expression import Expression, evaluate
+from delegraph.core.ops.fixed_point import round_half_away
+from delegraph.core.ops.opdef import Kernel, Node
+
+Function = Callable[[Array], Array]
+
+# --- formulas -----------------------------------------------------------------------------------------------------
+
+
+def formula(
+    expression: Expression, attributes: Callable[[Node], Mapping[str, Any]] | None = None
+) -> Callable[[Node], Kernel]:
+    """``prepare`` of a form that computes an expression of operands that broadcast, with attributes of the node.
+
+    float16 and bfloat16 are computed in float32 and rounded once at the end.
+    """
+
+    def prepare(node: Node) -> Kernel:
+        values = attributes(node) if attributes is not None else {}
+
+        def compute(*operands: Array) -> Array:
+            wide = [
+                widen(x, spec.dtype)
+                for x, spec in zip(operands, node.inputs, strict=True)
+                if spec is not None
+            ]
+            return narrow(evaluate(expression, wide, values), node.outputs[0].dtype)
+
+        return elementwise(node, compute)
+
+    return prepare
+
+
+def widen(x: Array, dtype: DType) -> Array:
+    """float16 and bfloat16 as float32, exactly; other types as they are."""
+    if dtype is DType.FLOAT16:
+        return x.astype(np.float32)
+    if dtype is DType.BFLOAT16:
+        return (x.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return x
+
+
+def narrow(y: Array, dtype: DType) -> Array:
+    """float32 as float16 or bfloat16, to nearest even; other types as they are.
+
+    Source: float_to_bfloat16_rtne (Eigen): a NaN becomes the quiet NaN of its sign.
+    """
+    if dtype is DType.FLOAT16:
+        return y.astype(np.float16)
+    if dtype is DType.BFLOAT16:
+        bits = np.ascontiguousarray(y, np.float32).view(np.uint32)
+        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        nan = (bits >> np.uint32(16)) & np.uint32(0x8000) | np.uint32(0x7FC0)
+        return np.where(y != y, nan, rounded).astype(np.uint16)
+    return y
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def all_values(dtype: DType) -> Array:
+    """Every value of an integer type of 8 or 16 bits as int64, in the order of its bit patterns."""
+    unsigned = np.dtype(f"u{dtype.numpy.itemsize}")
+    return np.arange(1 << dtype.bits, dtype=unsigned).view(dtype.numpy).astype(np.int64)
+
+
+def tabulate(node: Node, function: Function, least: int | None = None) -> Array:
+    """The node's results for every value of its input's type, in the order of bit patterns.
+
+    function: int64 values → results within the output's type. least: what the values below count as.
+    """
+    values = all_values(node.input(0).dtype)
+    with np.errstate(all="ignore"):
+        results = function(values if least is None else np.maximum(values, least))
+    return results.astype(node.outputs[0].dtype.numpy)
+
+
+def look_up(table: Array, x: Array) -> Array:
+    """``table`` at the bit patterns of ``x``, an array of an integer type of 8 or 16 bits."""
+    flat = np.ascontiguousarray(x).reshape(-1).view(f"u{x.itemsize}")
+    out = np.empty(x.shape, table.dtype)
+    into = out.reshape(-1)
+    for start in range(0, flat.size, BLOCK_ELEMENTS):
+        part = slice(start, start + BLOCK_ELEMENTS)
+        np.take(table, flat[part], out=into[part], mode="clip")
+    return out
+
+
+def by_table(function_of: Callable[[Node], Function]) -> Callable[[Node], Kernel]:
+    """``prepare`` of a form on one operand of 8 or 16 bits.
+
+    function_of: Node → a function of int64 values that gives results within the output's type.
+    """
+
+    def prepare(node: Node) -> Kernel:
+        table = tabulate(node, function_of(node))
+        return lambda x: (look_up(table, x),)
+
+    return prepare
+
+
+def limits(dtype: DType) -> tuple[int, int]:
+    """The least and the greatest value of an integer type."""
+    info = np.iinfo(dtype.numpy)
+    return int(info.min), int(info.max)
+
+
+def c_int32(x: Array) -> Array:
+    """Floats to int32 as x86 converts them, held as int64: toward zero, what does not fit and NaN give -2^31.
+
+    C leaves that case open; tables of functions that leave the range of int32 show what the compiler made of it.
+    """
+    fits = np.abs(x) < 2.0**31
+    return np.where(fits, np.where(fits, x, 0), -(2.0**31)).astype(np.int64)
+
+
+def approximated(f: Function) -> Callable[[Node], Kernel]:
+    """``prepare`` of the forms for which LiteRT makes a lookup table of a float32 function of the real value."""
+    return by_table(lambda node: approximation(node, f))
+
+
+def approximation(node: Node, f: Function) -> Function:
+    """int64 values of the input's type → the quantized ``f``. Source: LUTPopulate, LUTLookup.
+
+    Of 8 bits every value has its entry, saturated; of 16 bits there are 512 points, shifted to halve the error in
+    between, and linear interpolation. f: float32 array → float32 array.
+    """
+    dtype, x_q, y_q = node.outputs[0].dtype, per_tensor(node, 0), per_tensor(node, None)
+    low, high = limits(dtype)
+    if dtype is DType.INT16:
+        table = _int16_points(x_q, y_q, f)
+
+        def interpolate(x: Array) -> Array:
+            index = 256 + (x >> 7)
+            base: Array = table[index]
+            slope = (table[index + 1] - base).astype(np.int16).astype(np.int64)
+            return base + ((slope * (x & 0x7F) + 64) >> 7)
+
+        return interpolate
+
+    def quantize(x: Array) -> Array:
+        y = f(x_q.scale * (x - x_q.zero_point).astype(np.float32))
+        rounded = round_half_away(y * (np.float32(1) / y_q.scale))
+        saturated: Array = np.clip(rounded + np.float32(y_q.zero_point), low, high)
+        return saturated.astype(np.int64)
+
+    return quantize
+
+
+def _int16_points(x_q: Quantization, y_q: Quantization, f: Function) -> Array:
+    """The 513 points of an int16 table, as int64. Source: LUTPopulateInt16."""
+    low, high = np.float32(-32768), np.float32(32767)
+    x_low = x_q.scale * (low - np.float32(x_q.zero_point))
+    x_high = x_q.scale * (high - np.float32(x_q.zero_point))
+    y_low = y_q.scale * (low - np.float32(y_q.zero_point))
+    y_high = y_q.scale * (high - np.float32(y_q.zero_point))
+    step = (x_high - x_low) / np.float32(512)
+    inverse = np.float32(65536) / (y_high - y_low)
+    i = np.arange(513, dtype=np.float32)
+    here = f(x_low + i[:512] * step) * inverse
+    middle = f(x_low + i[:512] * step + step / np.float32(2)) * inverse
+    after = f(x_low + i[1:] * step) * inverse
+    interpolated = round_half_away((after + round_half_away(here)) / np.float32(2))
+    bias = round_half_away((interpolated - round_half_away(middle)) / np.float32(2))
+    last = round_half_away(f(np.atleast_1d(x_high)) * inverse)
+    points = np.concatenate([round_half_away(here) - bias, last])
+    return (
+        c_int32(np.where(points != points, points, np.clip(points, low, high)))
+        .astype(np.int16)
+        .astype(np.int64)
+    )
+
+
+def through_float64(f: Function) -> Function:
+    """A NumPy function on float32 values, computed in float64 and rounded once: nearly always what C's ``expf`` and
+    its like give, while NumPy's own float32 versions are off by up to a few units in the last place."""
+    return lambda x: f(x.astype(np.float64)).astype(np.float32)

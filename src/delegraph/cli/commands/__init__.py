@@ -1,0 +1,1 @@
+"""The commands, one module each: ``command`` in ``x_y.py`` is ``delegraph x-y``."""

@@ -1,0 +1,128 @@
+"""Errors at the border: exit codes by family, and each error as a sentence with a tip."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+import click
+
+from delegraph.core.errors import DataError, DelegraphError, InvalidArgument, InvalidModel, UnsupportedOp
+
+
+class Exit(IntEnum):
+    """Exit codes of ``delegraph``; their meanings are in ``EXIT_CODES``."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    INVALID_MODEL = 3
+    UNSUPPORTED_OP = 4
+    BAD_INPUT = 5
+    DEVICE = 6
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+EXIT_CODES = {
+    Exit.OK: "it worked",
+    Exit.INTERNAL: "an error in delegraph itself",
+    Exit.USAGE: "wrong command, option or number of arguments",
+    Exit.INVALID_MODEL: "the file is no valid TensorFlow Lite model",
+    Exit.UNSUPPORTED_OP: "the model has an op that nothing here can run",
+    Exit.BAD_INPUT: "a file can't be read or written, or an input or value doesn't fit",
+    Exit.DEVICE: "a device failed or can't be used, and --fallback error forbids another",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+    Exit.PIPE_CLOSED: "the reader of the output went away",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as the user sees it."""
+
+    code: Exit
+    message: str
+    tip: str = ""
+
+    def __str__(self) -> str:
+        return f"error: {self.message}" + (f"\n  tip: {self.tip}" if self.tip else "")
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "exit_code": int(self.code),
+            "kind": self.code.name.lower(),
+            "message": self.message,
+            "tip": self.tip or None,
+        }
+
+
+def describe(exc: Exception, command: str) -> Failure:
+    """The failure for an exception. command: what was called, for tips (``delegraph run``)."""
+    code, message, tip = _describe(exc, command)
+    return Failure(code, _one_line(message), _one_line(tip))
+
+
+def _describe(exc: Exception, command: str) -> tuple[Exit, str, str]:
+    from delegraph.core.abi.values import DelegateError
+
+    if isinstance(exc, click.ClickException):
+        context = getattr(exc, "ctx", None)
+        command = context.command_path if context is not None else command
+        message = exc.format_message().rstrip(".")
+        return Exit.USAGE, message[:1].lower() + message[1:], f"{command} --help"
+    if isinstance(exc, InvalidModel):
+        tip = "delegraph takes TensorFlow Lite models (.tflite); download or convert the file again"
+        return Exit.INVALID_MODEL, str(exc), tip
+    if isinstance(exc, UnsupportedOp):
+        tip = exc.advice or "list what the model needs: delegraph inspect MODEL"
+        return Exit.UNSUPPORTED_OP, _without(exc, exc.advice), tip
+    if isinstance(exc, InvalidArgument):
+        return Exit.BAD_INPUT, _without(exc, exc.advice), exc.advice or f"{command} --help"
+    if isinstance(exc, DataError):
+        return Exit.BAD_INPUT, str(exc), "the values of an input lead there: try another --input, or --random"
+    if isinstance(exc, DelegateError):
+        tip = "let another device take over: --fallback allow; see what is here: delegraph devices"
+        return Exit.DEVICE, str(exc), tip
+    if isinstance(exc, DelegraphError):
+        return Exit.INTERNAL, str(exc), "see where it happened: add --debug"
+    if isinstance(exc, OSError) and exc.filename is not None:
+        return Exit.BAD_INPUT, f"{_file_name(exc.filename)}: {_os_reason(exc)}", _os_tip(exc)
+    if isinstance(exc, MemoryError):
+        return Exit.INTERNAL, "out of memory", "close other programs, or run a smaller model"
+    what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    return Exit.INTERNAL, f"internal error: {what}", "report it, with the traceback that --debug shows"
+
+
+def _without(exc: Exception, advice: str) -> str:
+    return str(exc).removesuffix(f"; {advice}") if advice else str(exc)
+
+
+def _os_reason(exc: OSError) -> str:
+    if exc.errno == errno.ENOENT:
+        return "expected a file, found nothing of that name"
+    if exc.errno == errno.EISDIR:
+        return "expected a file, found a folder"
+    return (exc.strerror or str(exc)).lower()
+
+
+def _os_tip(exc: OSError) -> str:
+    if exc.errno == errno.ENOENT:
+        path = _file_name(exc.filename)
+        folder = os.path.dirname(os.path.abspath(path))
+        return f"look at what is there: ls {folder if os.path.isdir(folder) else '.'}"
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"look at its permissions: ls -l {_file_name(exc.filename)}"
+    return "name another file"
+
+
+def _file_name(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name)
+
+
+def _one_line(text: str) -> str:
+    """Text from a file or the user, fit for a terminal: one line, no control characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], " ".join(text.split("\n")))
