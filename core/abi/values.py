@@ -11,8 +11,8 @@ from delegraph.core.errors import DelegraphError
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops.opdef import Node, TensorSpec
 
-ABI_VERSION = (0, 1)
-"""(major, minor). Major 0: may change with any release."""
+ABI_VERSION = (0, 2)
+"""(major, minor). Major 0: may change with any release. An older minor version keeps loading."""
 
 
 class ErrorCode(Enum):
@@ -42,13 +42,40 @@ class DelegateError(DelegraphError):
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceInfo:
-    """What a delegate says of one device. Since 0.1.
+class Link:
+    """How data gets from the host to a device, or back. Since 0.2. latency_ns: per transfer; bytes_per_s: 0 where the
+    memory is the host's own and nothing is moved."""
 
-    id: "cpu", "opencl:0", ...; unique on a machine. kind: "cpu", "gpu" or "accelerator". fingerprint: named parts
-    (driver version, instruction set, ...) that decide whether an artifact fits. available: whether ``open`` can work;
-    if not, reason says why and remedy what to do. is_virtual: imagined, never chosen unless named. dtypes: names of
-    element types with a form on the device. may_hang: core watches its runs from another thread.
+    latency_ns: int = 0
+    bytes_per_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a device can take at most. Since 0.2. None: no limit. max_segments: per model. prefix_only: only a segment
+    that starts at the graph's inputs. weight_budget_bytes: constants that fit on the device; more are streamed each
+    run. min_ops: segments of fewer ops are not worth its launch."""
+
+    max_segments: int | None = None
+    prefix_only: bool = False
+    weight_budget_bytes: int | None = None
+    min_ops: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What a delegate says of one device. Since 0.1 (marked fields: 0.2).
+
+    id: "cpu", "opencl:0", ...; unique on a machine. kind: "cpu", "gpu" or "accelerator". driver: its name and version.
+    dtypes: names of element types that it computes in. fingerprint: named parts (driver version, instruction set, ...)
+    that decide whether an artifact fits. available: whether ``open`` can work; if not, reason says why and remedy what
+    to do. is_virtual: imagined, never chosen unless named. may_hang: core watches its runs from another thread and never
+    binds it to a user's memory. machine: the machine that it belongs to; "host" is this one.
+
+    Since 0.2: features: free words ("fp16", "avx512", ...). resource: devices of one resource don't run at the same time
+    ("" stands for the id). memory_domain: devices of one domain read each other's buffers; "host" is the host's memory.
+    to_device, from_device: the links. launch_ns: cost of starting one run. numerics: "exact", or what differs in a
+    sentence. load_may_jit: loading an artifact may still compile.
     """
 
     id: str
@@ -63,6 +90,15 @@ class DeviceInfo:
     is_virtual: bool = False
     may_hang: bool = False
     machine: str = "host"
+    features: tuple[str, ...] = ()
+    resource: str = ""
+    memory_domain: str = "host"
+    to_device: Link = Link()
+    from_device: Link = Link()
+    launch_ns: int = 0
+    numerics: str = "exact"
+    limits: Limits = Limits()
+    load_may_jit: bool = False
 
 
 class Verdict(Enum):
@@ -75,13 +111,19 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """A verdict with its reason. Since 0.1. constraint: id of the rule that decided; reason: that rule as a sentence
-    with what was found; advice: what to change so that the op would run (may be empty)."""
+    """A verdict with its reason. Since 0.1 (value, limit: 0.2).
+
+    constraint: id of the rule that decided. reason: that rule as a sentence with what was found (for DEVIATES: how the
+    result differs). advice: what to change so that the op would run; may be empty. value, limit: what was found and what
+    is allowed, as short texts, where the rule has them.
+    """
 
     verdict: Verdict
     constraint: str = ""
     reason: str = ""
     advice: str = ""
+    value: str = ""
+    limit: str = ""
 
     @property
     def runs(self) -> bool:
@@ -89,6 +131,14 @@ class Support:
 
 
 SUPPORTED = Support(Verdict.YES)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A device's own idea of a cost. Since 0.2. time_ns: without copies and launch; energy_nj: 0 where unknown."""
+
+    time_ns: int
+    energy_nj: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +151,7 @@ class GraphView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
-    """One piece of a graph's ops: nodes for one device, or (device "") one op that core runs itself."""
+    """One piece of a graph's ops: nodes for one device, or (device "") one op that core runs itself. Since 0.1."""
 
     device: str
     nodes: tuple[Node, ...]
@@ -127,10 +177,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A compiled segment as bytes. Since 0.1. format: the delegate's own name and version for the payload."""
+    """A compiled segment as bytes. Since 0.1 (packs: 0.2).
+
+    format: the delegate's own name and version for the payload. payload: bytes, or a read-only view on a mapped file.
+    packs: names of the constants in the device's own layout that ``load`` will ask for.
+    """
 
     format: str
-    payload: bytes = b""
+    payload: bytes | memoryview = b""
+    packs: tuple[str, ...] = ()
 
 
 Options = Mapping[str, Any]

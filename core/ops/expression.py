@@ -1,7 +1,7 @@
 """The small expression language of elementwise ops: one formula, rendered by every code generator.
 
-Imports numpy only. An expression is built from ``arg(i)``, numbers and attributes with Python's operators and the
-functions below; ``evaluate`` is the NumPy rendering, which the reference kernels use. Arithmetic is in the type of the
+Imports numpy and core.ops.special. An expression is built from ``arg(i)``, numbers and attributes with Python's
+operators and the functions below; ``evaluate`` is the NumPy rendering, which the reference kernels use. Arithmetic is in the type of the
 operands (float32 stays float32, each operation rounded once), as in LiteRT's reference kernels.
 """
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from delegraph.core.ops.special import erfc
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,12 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "abs": np.abs,
     "sqrt": np.sqrt,
     "exp": np.exp,
+    "expm1": np.expm1,
     "log": np.log,
     "sin": np.sin,
     "cos": np.cos,
     "tanh": np.tanh,
+    "erfc": erfc,
     "floor": np.floor,
     "ceil": np.ceil,
     "round_even": np.rint,

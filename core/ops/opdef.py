@@ -78,6 +78,24 @@ class Node:
             raise InvalidModel(f"{self.place}.inputs[{slot}]", "a tensor", "none")
         return spec
 
+    def custom_options(self) -> Mapping[str, Any]:
+        """The attributes of a custom op, by name: a map in the FlexBuffers format, as TFLite's converter writes them.
+
+        Raises:
+            InvalidModel: the bytes are no such map.
+        """
+        from flatbuffers import flexbuffers
+
+        if not self.op.custom_options:
+            return {}
+        try:
+            found = flexbuffers.Loads(self.op.custom_options)
+        except Exception as exc:  # the parser raises whatever the bytes lead it to
+            raise InvalidModel(f"{self.place}.custom_options", "a FlexBuffers map", f"{exc}") from exc
+        if not isinstance(found, dict):
+            raise InvalidModel(f"{self.place}.custom_options", "a FlexBuffers map", type(found).__name__)
+        return found
+
     def has_input(self, slot: int) -> bool:
         return slot < len(self.inputs) and self.inputs[slot] is not None
 

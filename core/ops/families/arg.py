@@ -36,7 +36,7 @@ def _arg_shapes(node: Node) -> Sequence[Shape | None]:
     shape, axis = node.input(0).shape, node.input(1)
     rank = len(shape)
     node.expect(rank >= 1, "inputs[0]", "at least 1 dimension", shape)
-    node.expect(axis.n_elements == 1, "inputs[1]", "one element", axis.shape)
+    node.expect(axis.n_elements == 1 and axis.dtype.is_integer, "inputs[1]", "one integer", axis.shape)
     if axis.value is None:
         return [() if rank == 1 else None]
     a = int(axis.value.reshape(-1)[0])
@@ -48,7 +48,7 @@ def _arg_shapes(node: Node) -> Sequence[Shape | None]:
 def _topk_shapes(node: Node) -> Sequence[Shape | None]:
     shape, k = node.input(0).shape, node.input(1)
     node.expect(len(shape) >= 1, "inputs[0]", "at least 1 dimension", shape)
-    node.expect(k.n_elements == 1, "inputs[1]", "one element", k.shape)
+    node.expect(k.n_elements == 1 and k.dtype.is_integer, "inputs[1]", "one integer", k.shape)
     if k.value is None:
         return [None, None]
     n = int(k.value.reshape(-1)[0])

@@ -30,6 +30,7 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(scores == boxes[:1], "inputs[1]", f"{boxes[0]} scores", scores)
     for slot in range(2, len(node.inputs)):
         node.expect(node.input(slot).shape == (), f"inputs[{slot}]", "a scalar", node.input(slot).shape)
+    node.expect(limit.dtype.is_integer, "inputs[2]", "an integer", limit.dtype)
     size: Shape | None = None
     if limit.value is not None:
         node.expect(int(limit.value) >= 0, "inputs[2]", "at least 0", int(limit.value))

@@ -53,7 +53,9 @@ def _gather_axes(node: Node) -> tuple[int, int]:
     node.expect(
         0 <= batch <= min(axis, len(indices)), "batch_dims", f"0 to {min(axis, len(indices))}", o.batch_dims
     )
-    node.expect(shape[:batch] == indices[:batch], "inputs[1]", f"the batch dimensions {shape[:batch]}", indices)
+    node.expect(
+        shape[:batch] == indices[:batch], "inputs[1]", f"the batch dimensions {shape[:batch]}", indices
+    )
     return axis, batch
 
 
@@ -105,19 +107,33 @@ def _gather_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield Case(f"{dtype}_{kind}", operands, (Result(dtype, OTHER if q else None),), options)
     x = tensor(rng, DType.FLOAT32, (2, 3))
     for i, (found, axis, batch) in enumerate(
-        [([0, 3], 1, 0), ([0, -1], 1, 0), ([0, 1], 2, 0), ([0], -3, 0), ([0, 1], 1, 2), ([0, 1, 2], 1, 1), (1, 0, 0)]
+        [
+            ([0, 3], 1, 0),
+            ([0, -1], 1, 0),
+            ([0, 1], 2, 0),
+            ([0], -3, 0),
+            ([0, 1], 1, 2),
+            ([0, 1, 2], 1, 1),
+            (1, 0, 0),
+        ]
     ):
         for constant in (True, False):
             operands = (x, index(found, constant=constant))
             options = {"axis": axis, "batch_dims": batch}
             yield Case(f"indices_{i}_{constant}", operands, (Result(DType.FLOAT32),), options)
     yield Case("none_picked", (x, index(np.zeros((0, 2)))), (Result(DType.FLOAT32),), {"axis": 1})
-    yield Case("empty", (tensor(rng, DType.FLOAT32, (3, 0)), index([1])), (Result(DType.FLOAT32),), {"axis": 0})
-    yield Case("from_none", (tensor(rng, DType.FLOAT32, (3, 0)), index([0])), (Result(DType.FLOAT32),), {"axis": 1})
+    yield Case(
+        "empty", (tensor(rng, DType.FLOAT32, (3, 0)), index([1])), (Result(DType.FLOAT32),), {"axis": 0}
+    )
+    yield Case(
+        "from_none", (tensor(rng, DType.FLOAT32, (3, 0)), index([0])), (Result(DType.FLOAT32),), {"axis": 1}
+    )
     yield Case("scalar", (tensor(rng, DType.FLOAT32, ()), index([0])), (Result(DType.FLOAT32),))
     words = tensor(rng, DType.STRING, (5,))
     for i, found in enumerate([[4, 0], [[1, 1], [2, 0]], [5], [-1]]):
-        yield Case(f"string_{i}", (words, index(found, DType.INT64 if i else DType.INT32)), (Result(DType.STRING),))
+        yield Case(
+            f"string_{i}", (words, index(found, DType.INT64 if i else DType.INT32)), (Result(DType.STRING),)
+        )
     yield Case("string_matrix", (tensor(rng, DType.STRING, (2, 2)), index([0])), (Result(DType.STRING),))
     # int4 with an odd number of elements behind the axis comes out wrong in LiteRT: it copies whole bytes.
     operands = (tensor(rng, DType.INT4, (3, 4)), index([2, 0]))
@@ -141,7 +157,9 @@ def _gather_nd_shapes(node: Node) -> Sequence[Shape | None]:
     shape, indices = node.input(0).shape, node.input(1).shape
     node.expect(len(shape) >= 1, "inputs[0]", "at least 1 dimension", shape)
     node.expect(len(indices) >= 1, "inputs[1]", "at least 1 dimension", indices)
-    node.expect(indices[-1] <= len(shape), "inputs[1]", f"index vectors of up to {len(shape)} elements", indices)
+    node.expect(
+        indices[-1] <= len(shape), "inputs[1]", f"index vectors of up to {len(shape)} elements", indices
+    )
     return [(*indices[:-1], *shape[indices[-1] :])]
 
 
@@ -168,7 +186,9 @@ def _gather_nd_cases(rng: np.random.Generator) -> Iterator[Case]:
     x = tensor(rng, DType.FLOAT32, (2, 3))
     for i, found in enumerate([[[0, 3]], [[2, 0]], [[-1, 0]], [[0, 0, 0]], [2], [[0, 1], [1, 0]]]):
         for constant in (True, False):
-            yield Case(f"indices_{i}_{constant}", (x, index(found, constant=constant)), (Result(DType.FLOAT32),))
+            yield Case(
+                f"indices_{i}_{constant}", (x, index(found, constant=constant)), (Result(DType.FLOAT32),)
+            )
     yield Case("all", (x, index(np.zeros((2, 0)))), (Result(DType.FLOAT32),))
     yield Case("none", (x, index(np.zeros((0, 1)))), (Result(DType.FLOAT32),))
     empty = tensor(rng, DType.FLOAT32, (0, 3))
@@ -232,7 +252,13 @@ def _scatter_nd_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield Case(f"{dtype}_{i}", operands, (Result(dtype),))
     updates = tensor(rng, DType.FLOAT32, (2,))
     for i, (found, shape) in enumerate(
-        [([[3], [0]], [3]), ([[-1], [0]], [3]), ([[1], [1]], [2, 2]), ([[1, 1], [0, 0]], [2, 2]), ([[1], [1]], [-3])]
+        [
+            ([[3], [0]], [3]),
+            ([[-1], [0]], [3]),
+            ([[1], [1]], [2, 2]),
+            ([[1, 1], [0, 0]], [2, 2]),
+            ([[1], [1]], [-3]),
+        ]
     ):
         for constant in (True, False):
             operands = (index(found), updates, index(shape, constant=constant))
@@ -266,7 +292,9 @@ def _one_hot_depth(check: Check, depth: Sequence[int]) -> int:
 def _one_hot_shapes(node: Node) -> Sequence[Shape | None]:
     shape, axis, depth = node.input(0).shape, _one_hot_axis(node), known(node, 1)
     for slot in (1, 2, 3):
-        node.expect(node.input(slot).n_elements == 1, f"inputs[{slot}]", "one element", node.input(slot).shape)
+        node.expect(
+            node.input(slot).n_elements == 1, f"inputs[{slot}]", "one element", node.input(slot).shape
+        )
     return [None if depth is None else (*shape[:axis], _one_hot_depth(node.expect, depth), *shape[axis:])]
 
 
@@ -304,7 +332,9 @@ def _one_hot_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("negative_depth", (index([1]), index(-2), on, off), result, {"axis": -1})
     yield Case("no_depth", (index([1], constant=False), index(0), on, off), result, {"axis": -1})
     yield Case("no_indices", (index(np.zeros((0, 2))), index(3), on, off), result, {"axis": 1})
-    yield Case("two_values", (index([1]), index(2), tensor(rng, DType.FLOAT32, (2,)), off), result, {"axis": -1})
+    yield Case(
+        "two_values", (index([1]), index(2), tensor(rng, DType.FLOAT32, (2,)), off), result, {"axis": -1}
+    )
     far = index([2**32 + 1, 2**40, -(2**32)], DType.INT64)
     yield Case("far", (far, index(2), on, off), result, {"axis": 0})
 
@@ -463,7 +493,11 @@ EMBEDDING_LOOKUP = OpDef(
         Form("int32, int8|int4|int2 -> float32|float16", _lookup_hybrid, _whole_bytes),
     ),
     constraints=(
-        Constraint("symmetric_table", "a quantized table needs scales per tensor or row, and no zero point", _symmetric_table),
+        Constraint(
+            "symmetric_table",
+            "a quantized table needs scales per tensor or row, and no zero point",
+            _symmetric_table,
+        ),
         Constraint("copied_rows", "rows that are copied must have one scale", _per_row_copy),
     ),
     bound=bounds.exact,

@@ -45,7 +45,8 @@ def _concatenation_shapes(node: Node) -> Sequence[Shape | None]:
     axis = resolve_axis(node.expect, axis, len(first))
     for i, shape in enumerate(shapes):
         node.expect(
-            len(shape) == len(first) and all(n == m or d == axis for d, (n, m) in enumerate(zip(shape, first))),
+            len(shape) == len(first)
+            and all(n == m or d == axis for d, (n, m) in enumerate(zip(shape, first))),
             f"inputs[{i}]",
             f"{first} but for axis {axis}",
             shape,
@@ -148,7 +149,9 @@ def _concatenation_cases(rng: np.random.Generator) -> Iterator[Case]:
             zero = int(rng.choice([0, 255, 128, int(rng.integers(0, 256))]))
             q, x = quantized(rng, DType.UINT8, (3, 40), scale=scale, zero_point=zero)
             inputs.append(Operand(x, q))
-        out = Quantization.per_tensor(0.1 if i % 2 else float(rng.uniform(0.05, 0.3)), int(rng.integers(0, 256)))
+        out = Quantization.per_tensor(
+            0.1 if i % 2 else float(rng.uniform(0.05, 0.3)), int(rng.integers(0, 256))
+        )
         yield Case(f"uint8_rescaled_{i}", tuple(inputs), (Result(DType.UINT8, out),), {"axis": 1})
 
 
@@ -169,7 +172,9 @@ def _parts(check: Check, size: int, wanted: Sequence[int]) -> list[int]:
         list(wanted),
     )
     rest = size - sum(n for n in wanted if n != -1)
-    check(rest == 0 or (rest > 0 and -1 in wanted), "size_splits", f"sizes that add up to {size}", list(wanted))
+    check(
+        rest == 0 or (rest > 0 and -1 in wanted), "size_splits", f"sizes that add up to {size}", list(wanted)
+    )
     return [rest if n == -1 else n for n in wanted]
 
 
@@ -188,7 +193,9 @@ def _cut(x: Array, axis: int, parts: Sequence[int]) -> Sequence[Array]:
 
 def _split_shapes(node: Node) -> Sequence[Shape | None]:
     n, shape, axis = len(node.outputs), node.input(1).shape, known(node, 0)
-    node.expect(node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits)
+    node.expect(
+        node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits
+    )
     if axis is None:
         return [None] * n
     at = _split_axis(node.expect, axis, len(shape))
@@ -207,7 +214,9 @@ def _split(node: Node) -> Kernel:
 
 def _split_v_shapes(node: Node) -> Sequence[Shape | None]:
     n, shape = len(node.outputs), node.input(0).shape
-    node.expect(node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits)
+    node.expect(
+        node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits
+    )
     node.expect(node.input(1).shape == (n,), "inputs[1]", f"a vector of {n} sizes", node.input(1).shape)
     wanted, axis = known(node, 1), known(node, 2)
     if wanted is None or axis is None:
@@ -240,10 +249,14 @@ def _split_cases(rng: np.random.Generator) -> Iterator[Case]:
             results = (Result(dtype, OTHER if dtype is DType.INT8 else None),) * n  # scales are not compared
             yield Case(f"{dtype}_{i}", (at, x), results, {"num_splits": n})
     x = tensor(rng, DType.FLOAT32, (2, 6))
-    for i, (axis, n, said) in enumerate([(1, 4, 4), (2, 2, 2), (-3, 2, 2), (1, 2, 3), (-1, 6, 6), (-2, 2, 2)]):
+    for i, (axis, n, said) in enumerate(
+        [(1, 4, 4), (2, 2, 2), (-3, 2, 2), (1, 2, 3), (-1, 6, 6), (-2, 2, 2)]
+    ):
         for constant in (True, False):
             results = (Result(DType.FLOAT32),) * n
-            yield Case(f"axis_{i}_{constant}", (index(axis, constant=constant), x), results, {"num_splits": said})
+            yield Case(
+                f"axis_{i}_{constant}", (index(axis, constant=constant), x), results, {"num_splits": said}
+            )
 
 
 def _split_v_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -259,7 +272,16 @@ def _split_v_cases(rng: np.random.Generator) -> Iterator[Case]:
             operands = (tensor(rng, dtype, shape), index(wanted, kind, i != 2), index(axis))
             yield Case(f"{dtype}_{i}", operands, (Result(dtype),) * len(wanted), {"num_splits": len(wanted)})
     x = tensor(rng, DType.FLOAT32, (2, 6))
-    table = [([2, 3], 1), ([2, 5], 1), ([-1, 7], 1), ([-1, -1], 1), ([6, -1], 1), ([-2, 8], 1), ([1, 1], 2), ([1, 1], -2)]
+    table = [
+        ([2, 3], 1),
+        ([2, 5], 1),
+        ([-1, 7], 1),
+        ([-1, -1], 1),
+        ([6, -1], 1),
+        ([-2, 8], 1),
+        ([1, 1], 2),
+        ([1, 1], -2),
+    ]
     for i, (parts, axis) in enumerate(table):
         for constant in (True,) if parts == [6, -1] else (True, False):
             operands = (x, index(parts, constant=constant), index(axis))
@@ -278,7 +300,12 @@ UNPACK_TYPES = "float32|float16|bfloat16|int8|uint8|int16|int32|bool"
 
 def _pack_shapes(node: Node) -> Sequence[Shape | None]:
     n, shape = len(node.inputs), node.input(0).shape
-    node.expect(node.options.values_count == n, "values_count", f"{n}, the number of inputs", node.options.values_count)
+    node.expect(
+        node.options.values_count == n,
+        "values_count",
+        f"{n}, the number of inputs",
+        node.options.values_count,
+    )
     axis = resolve_axis(node.expect, node.options.axis, len(shape) + 1)
     for i in range(n):
         node.expect(node.input(i).shape == shape, f"inputs[{i}]", f"the shape {shape}", node.input(i).shape)
@@ -332,7 +359,10 @@ def _unpack_cases(rng: np.random.Generator) -> Iterator[Case]:
             axis = int(rng.integers(-len(shape), len(shape)))
             n = shape[axis]
             yield Case(
-                f"{dtype}_{shape}_{axis}", (tensor(rng, dtype, shape),), (Result(dtype),) * n, {"num": n, "axis": axis}
+                f"{dtype}_{shape}_{axis}",
+                (tensor(rng, dtype, shape),),
+                (Result(dtype),) * n,
+                {"num": n, "axis": axis},
             )
     x = tensor(rng, DType.INT32, (2, 3))
     for axis, n in ((0, 3), (2, 3), (-3, 2), (-1, 3), (-2, 2)):
@@ -342,7 +372,10 @@ def _unpack_cases(rng: np.random.Generator) -> Iterator[Case]:
     for dtype in (DType.INT8, DType.UINT8, DType.INT16):
         for q in (SHIFTED, OTHER):
             yield Case(
-                f"{dtype}_{q.scale}", (tensor(rng, dtype, (2, 2), SHIFTED),), (Result(dtype, q),) * 2, {"num": 2}
+                f"{dtype}_{q.scale}",
+                (tensor(rng, dtype, (2, 2), SHIFTED),),
+                (Result(dtype, q),) * 2,
+                {"num": 2},
             )
 
 

@@ -59,6 +59,7 @@ def _reduced_shape(shape: Shape, axes: Axes, keep_dims: bool) -> Shape:
 
 def _shapes(node: Node) -> Sequence[Shape | None]:
     shape, axis, keep_dims = node.input(0).shape, node.input(1), bool(node.options.keep_dims)
+    node.expect(axis.dtype.is_integer, "inputs[1]", "integers", axis.dtype)
     if axis.value is not None:
         axes = _axes(axis.value, len(shape))
         node.expect(axes is not None, "inputs[1]", f"axes of {len(shape)} dimensions", axis.value.tolist())
@@ -320,7 +321,7 @@ def _product_quantized(node: Node) -> Kernel:
 def _cumsum_shapes(node: Node) -> Sequence[Shape | None]:
     shape, axis = node.input(0).shape, node.input(1)
     node.expect(len(shape) >= 1, "inputs[0]", "at least 1 dimension", shape)
-    node.expect(axis.n_elements == 1, "inputs[1]", "one element", axis.shape)
+    node.expect(axis.n_elements == 1 and axis.dtype.is_integer, "inputs[1]", "one integer", axis.shape)
     if axis.value is not None:
         value = int(axis.value.reshape(-1)[0])
         node.expect(

@@ -63,7 +63,12 @@ def resolve_shape(check: Check, shape: Shape, wanted: Sequence[int]) -> Shape:
         # Zeros are left out on both sides: [0, 3] as [0, -1] gives [0, 3].
         inferred = math.prod(n for n in shape if n) // math.prod(n for n in others if n)
     new = tuple(inferred if n == -1 else n for n in wanted)
-    check(math.prod(new) == math.prod(shape), "new shape", f"a shape for {math.prod(shape)} elements", list(wanted))
+    check(
+        math.prod(new) == math.prod(shape),
+        "new shape",
+        f"a shape for {math.prod(shape)} elements",
+        list(wanted),
+    )
     return new
 
 
@@ -134,7 +139,10 @@ def _squeezed(node: Node) -> list[int]:
         return [i for i, n in enumerate(shape) if n == 1]
     for axis in dims:
         node.expect(
-            -len(shape) <= axis < len(shape) and shape[axis] == 1, "squeeze_dims", f"axes of size 1 of {shape}", axis
+            -len(shape) <= axis < len(shape) and shape[axis] == 1,
+            "squeeze_dims",
+            f"axes of size 1 of {shape}",
+            axis,
         )
     return [axis % len(shape) for axis in dims]
 
@@ -252,8 +260,12 @@ def _shape_cases(rng: np.random.Generator) -> Iterator[Case]:
         for kind in (DType.INT32, DType.INT64):
             x = tensor(rng, dtype, shape)
             yield Case(f"{dtype}_{kind}", (x,), (Result(kind),), {"out_type": kind.value})
-    yield Case("int16", (tensor(rng, DType.INT8, (2,)),), (Result(DType.INT16),), {"out_type": DType.INT16.value})
-    yield Case("constant", (tensor(rng, DType.INT8, (2, 4), constant=True),), (Result(DType.INT32),), {"out_type": 2})
+    yield Case(
+        "int16", (tensor(rng, DType.INT8, (2,)),), (Result(DType.INT16),), {"out_type": DType.INT16.value}
+    )
+    yield Case(
+        "constant", (tensor(rng, DType.INT8, (2, 4), constant=True),), (Result(DType.INT32),), {"out_type": 2}
+    )
 
 
 def _rank_cases(rng: np.random.Generator) -> Iterator[Case]:

@@ -40,7 +40,7 @@ T = TypeVar("T")
 def _shapes(node: Node, least: int) -> Sequence[Shape | None]:
     x, size = node.input(0).shape, node.input(1)
     node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
-    node.expect(size.shape == (2,), "inputs[1]", "2 elements", size.shape)
+    node.expect(size.shape == (2,) and size.dtype.is_integer, "inputs[1]", "2 integers", size.shape)
     if size.value is None:
         return [None]
     h, w = (int(n) for n in size.value)

@@ -37,7 +37,12 @@ from delegraph.core.ops.opdef import Case, Kernel, Node, OpDef, Operand, Result
 
 def _slices(check: Check, shape: Shape, begin: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     """Size -1 means all that is left. Source: CalculateOutputShapeVector (slice.cc)."""
-    check(len(begin) == len(size) == len(shape), "begin and size", f"{len(shape)} elements", (list(begin), list(size)))
+    check(
+        len(begin) == len(size) == len(shape),
+        "begin and size",
+        f"{len(shape)} elements",
+        (list(begin), list(size)),
+    )
     ends = [n if s == -1 else b + s for n, b, s in zip(shape, begin, size, strict=True)]
     check(
         all(0 <= b <= e <= n and s >= -1 for n, b, e, s in zip(shape, begin, ends, size, strict=True)),
@@ -74,12 +79,22 @@ def _slice_cases(rng: np.random.Generator) -> Iterator[Case]:
         for i in range(3):
             shape = sizes(rng, int(rng.integers(0 if i == 0 and dtype is not DType.STRING else 1, 7)), 1, 5)
             begin = [int(rng.integers(0, n)) for n in shape]
-            size = [int(rng.choice([-1, rng.integers(i > 0, n - b + 1)])) for n, b in zip(shape, begin, strict=True)]
+            size = [
+                int(rng.choice([-1, rng.integers(i > 0, n - b + 1)]))
+                for n, b in zip(shape, begin, strict=True)
+            ]
             kind = (DType.INT32, DType.INT64)[i % 2]
             operands = (tensor(rng, dtype, shape), index(begin, kind, i < 2), index(size, kind, i != 1))
             yield Case(f"{dtype}_{i}", operands, (Result(dtype),))
     x = tensor(rng, DType.FLOAT32, (3, 4))
-    table = [([0, 0], [3, 4]), ([3, 4], [-1, 0]), ([1, 2], [3, 1]), ([0, 5], [1, -1]), ([0, 0], [-2, 1]), ([1, 1], [2, 3])]
+    table = [
+        ([0, 0], [3, 4]),
+        ([3, 4], [-1, 0]),
+        ([1, 2], [3, 1]),
+        ([0, 5], [1, -1]),
+        ([0, 0], [-2, 1]),
+        ([1, 1], [2, 3]),
+    ]
     for i, (begin, size) in enumerate(table):
         for constant in (True,) if i == 1 else (True, False):
             operands = (x, index(begin, constant=constant), index(size, constant=constant))
@@ -126,7 +141,12 @@ def _kinds(check: Check, options: Any, rank: int, count: int) -> list[int | str]
     An ellipsis always takes one axis at least. Source: BuildStridedSliceParams (strided_slice.cc).
     """
     ellipsis, new_axis = options.ellipsis_mask, options.new_axis_mask
-    check(ellipsis & (ellipsis - 1) == 0 and 0 <= ellipsis < 1 << count, "ellipsis_mask", f"one bit of {count}", ellipsis)
+    check(
+        ellipsis & (ellipsis - 1) == 0 and 0 <= ellipsis < 1 << count,
+        "ellipsis_mask",
+        f"one bit of {count}",
+        ellipsis,
+    )
     check(0 <= new_axis < 1 << count, "new_axis_mask", f"bits of {count}", new_axis)
     added = sum(_bit(new_axis, i) and not _bit(ellipsis, i) for i in range(count))
     total = rank + added
@@ -143,7 +163,12 @@ def _kinds(check: Check, options: Any, rank: int, count: int) -> list[int | str]
             kinds.append("new")
         else:
             kinds.append("all" if entry >= count else entry)
-    check(kinds.count("new") == added, "new_axis_mask", f"{added} axes for {rank} dimensions", list(map(str, kinds)))
+    check(
+        kinds.count("new") == added,
+        "new_axis_mask",
+        f"{added} axes for {rank} dimensions",
+        list(map(str, kinds)),
+    )
     return kinds
 
 
@@ -225,7 +250,9 @@ def _strided_slice_shapes(node: Node) -> Sequence[Shape | None]:
     strides = known(node, 3)
     if strides is None:
         return [None]
-    axes = _strided_axes(node.expect, node.options, node.input(0).shape, known(node, 1), known(node, 2), strides)
+    axes = _strided_axes(
+        node.expect, node.options, node.input(0).shape, known(node, 1), known(node, 2), strides
+    )
     # An index that is not known yet does not matter to the shape: its axis goes.
     if any(axis is None for axis in axes):
         return [None]
@@ -273,7 +300,7 @@ def _strided_slice_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield from _strided(f"random_{i}", tensor(rng, dtype, shape), begin, end, strides, masks, constant)
     x = tensor(rng, DType.INT32, (3, 4, 5))
     big = 2**31 - 1
-    table: list[tuple[Any, Any, Any, dict[str, int]]] = [
+    table: list[tuple[Any, Any, Any, dict[str, Any]]] = [
         ([0, 0, 0], [3, 4, 5], [1, 1, 1], {}),
         ([-1, -1, -1], [-4, -5, -6], [-1, -1, -1], {}),
         ([2, 3, 4], [-big, -big, -big], [-1, -2, -3], {}),
@@ -291,9 +318,9 @@ def _strided_slice_cases(rng: np.random.Generator) -> Iterator[Case]:
         ([0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1], {"new_axis_mask": 5}),
         ([0, 1, 2, 3], [9, 9, 9, 9], [1, 1, 1, 1], {"ellipsis_mask": 1}),
         ([0], [0], [1], {"new_axis_mask": 1}),
-        ([1, 1, 0], [2, 2, 3], [1, 1, 1], {"offset": 1}),
-        ([-2, 0, 1], [1, 4, 2], [1, 2, 2], {"offset": 1}),
-        ([1, 1, 0], [1, 2, 3], [1, 1, 1], {"offset": 1, "shrink_axis_mask": 1}),
+        ([1, 1, 0], [2, 2, 3], [1, 1, 1], {"offset": True}),
+        ([-2, 0, 1], [1, 4, 2], [1, 2, 2], {"offset": True}),
+        ([1, 1, 0], [1, 2, 3], [1, 1, 1], {"offset": True, "shrink_axis_mask": 1}),
     ]
     for i, (b, e, s, masks) in enumerate(table):
         for constant in (True, False):
@@ -305,13 +332,15 @@ def _strided_slice_cases(rng: np.random.Generator) -> Iterator[Case]:
     operands = (x, index([1, 1, 0]), index([2, 2, 3]), index([1, 1, 1]))
     for version in (4, 5, 8):
         oracle = "reference" if version == 4 else "builtin"
-        yield Case(f"version_{version}", operands, (Result(DType.INT32),), {"offset": int(version == 8)}, version, oracle)
+        yield Case(
+            f"version_{version}", operands, (Result(DType.INT32),), {"offset": version == 8}, version, oracle
+        )
     operands = (tensor(rng, DType.INT32, (2,) * 8), index([1] * 8), index([2] * 8), index([1] * 8))
     yield Case("rank_8", operands, (Result(DType.INT32),), {"shrink_axis_mask": 7})
 
 
 def _strided(
-    name: str, x: Operand, begin: Any, end: Any, strides: Any, masks: dict[str, int], constant: bool
+    name: str, x: Operand, begin: Any, end: Any, strides: Any, masks: dict[str, Any], constant: bool
 ) -> Iterator[Case]:
     """The case, unless LiteRT would leave memory as it finds it or its Python interface can't read the result."""
     options = Table("StridedSliceOptions", **masks)
@@ -370,7 +399,11 @@ def _update_cases(rng: np.random.Generator) -> Iterator[Case]:
             update = [int(rng.integers(0 if i == 0 else 1, n + 1)) for n in shape]
             start = rng.integers(-2, 6, len(shape))
             kind = (DType.INT32, DType.INT64)[i % 2]
-            operands = (tensor(rng, dtype, shape), tensor(rng, dtype, update, None, i == 2), index(start, kind, i == 2))
+            operands = (
+                tensor(rng, dtype, shape),
+                tensor(rng, dtype, update, None, i == 2),
+                index(start, kind, i == 2),
+            )
             yield Case(f"{dtype}_{i}", operands, (Result(dtype),))
     x = tensor(rng, DType.FLOAT32, (3, 4))
     for i, (shape, start) in enumerate(
@@ -391,14 +424,21 @@ def _update_cases(rng: np.random.Generator) -> Iterator[Case]:
 def _flipped(check: Check, rank: int, axes: Sequence[int]) -> list[int]:
     check(all(-rank <= axis < rank for axis in axes), "axes", f"axes of {rank} dimensions", list(axes))
     found = sorted(axis % rank for axis in axes)
-    check(found == list(range(found[0], found[0] + len(found))) if found else True, "axes", "neighbours", list(axes))
+    check(
+        found == list(range(found[0], found[0] + len(found))) if found else True,
+        "axes",
+        "neighbours",
+        list(axes),
+    )
     return found
 
 
 def _reverse_shapes(node: Node) -> Sequence[Shape | None]:
     shape, axes, found = node.input(0).shape, known(node, 1), node.input(1).shape
     node.expect(len(shape) <= 8, "inputs[0]", "up to 8 dimensions", shape)
-    node.expect(len(found) == 1 and found[0] <= len(shape), "inputs[1]", f"a vector of up to {len(shape)} axes", found)
+    node.expect(
+        len(found) == 1 and found[0] <= len(shape), "inputs[1]", f"a vector of up to {len(shape)} axes", found
+    )
     if axes is not None:
         _flipped(node.expect, len(shape), axes)
     return [shape]
@@ -415,7 +455,9 @@ def _reverse_cases(rng: np.random.Generator) -> Iterator[Case]:
         first = int(rng.integers(0, len(shape)))
         axes = np.arange(first, int(rng.integers(first, len(shape))) + 1)
         axes = rng.permutation(axes) - len(shape) * rng.integers(0, 2, axes.size)
-        yield Case(f"{dtype}_{i}", (tensor(rng, dtype, shape), index(axes, constant=i % 3 > 0)), (Result(dtype),))
+        yield Case(
+            f"{dtype}_{i}", (tensor(rng, dtype, shape), index(axes, constant=i % 3 > 0)), (Result(dtype),)
+        )
     x = tensor(rng, DType.FLOAT32, (2, 3, 4))
     for i, axes in enumerate([[0, 2], [1, 1], [3], [-4], [0, 1, 2], [-1], [0, 1, 2, 0]]):
         for constant in (True, False):
@@ -430,8 +472,12 @@ def _reverse_sequence_shapes(node: Node) -> Sequence[Shape | None]:
     shape, lengths, o = node.input(0).shape, node.input(1).shape, node.options
     rank = len(shape)
     node.expect(0 <= o.seq_dim < rank, "seq_dim", f"an axis of {rank} dimensions", o.seq_dim)
-    node.expect(0 <= o.batch_dim < rank and o.batch_dim != o.seq_dim, "batch_dim", "another axis", o.batch_dim)
-    node.expect(lengths == (shape[o.batch_dim],), "inputs[1]", f"a vector of {shape[o.batch_dim]} lengths", lengths)
+    node.expect(
+        0 <= o.batch_dim < rank and o.batch_dim != o.seq_dim, "batch_dim", "another axis", o.batch_dim
+    )
+    node.expect(
+        lengths == (shape[o.batch_dim],), "inputs[1]", f"a vector of {shape[o.batch_dim]} lengths", lengths
+    )
     return [shape]
 
 
@@ -461,7 +507,15 @@ def _reverse_sequence_cases(rng: np.random.Generator) -> Iterator[Case]:
     x = tensor(rng, DType.FLOAT32, (2, 3))
     # Not a length beyond the first that is too long: LiteRT looks at the first alone, and writes outside.
     for i, (lengths, seq, batch) in enumerate(
-        [([4, 1], 1, 0), ([1, 1], 1, 1), ([1, 1], 2, 0), ([1, 1], 1, 2), ([1], 1, 0), ([1, 1], -1, 0), ([2, 1, 0], 0, 1)]
+        [
+            ([4, 1], 1, 0),
+            ([1, 1], 1, 1),
+            ([1, 1], 2, 0),
+            ([1, 1], 1, 2),
+            ([1], 1, 0),
+            ([1, 1], -1, 0),
+            ([2, 1, 0], 0, 1),
+        ]
     ):
         operands = (x, index(lengths))
         yield Case(f"dims_{i}", operands, (Result(DType.FLOAT32),), {"seq_dim": seq, "batch_dim": batch})

@@ -14,8 +14,7 @@ import numpy as np
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Quantization
 from delegraph.core.ops import bounds
-from delegraph.core.ops.broadcasting import is_quantized, per_tensor, unary_shapes
-from delegraph.core.ops.cases import integers, reals
+from delegraph.core.ops.broadcasting import is_quantized, per_tensor
 from delegraph.core.ops.expression import arg, call
 from delegraph.core.ops.fixed_point import (
     inverse_square_root,
@@ -26,13 +25,16 @@ from delegraph.core.ops.movement import one_type, symmetric_int16
 from delegraph.core.ops.opdef import Bound, Case, Form, Kernel, Node, OpDef, Operand, Result
 from delegraph.core.ops.pointwise import (
     Function,
-    all_values,
     approximation,
     by_table,
     c_int32,
+    float_cases,
     formula,
+    integer_cases,
     limits,
     look_up,
+    quantized_cases,
+    same_shape,
     tabulate,
     through_float64,
 )
@@ -147,87 +149,6 @@ def _log_table(node: Node) -> Function:
 
 # --- cases --------------------------------------------------------------------------------------------------------
 
-SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (2, 3), (0, 3), (2, 1, 3, 4), (1, 2, 3, 1, 2, 2))
-SPECIAL = np.array(
-    [0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.5, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-40]
-)
-
-
-def float_cases(
-    rng: np.random.Generator,
-    low: float,
-    high: float,
-    dtypes: Sequence[DType] = (DType.FLOAT32,),
-    **fields: Any,
-) -> Iterator[Case]:
-    """One operand of each float type: every kind of shape, the special values, a wide range. fields: of Case."""
-    for dtype in dtypes:
-        for shape in SHAPES:
-            x = reals(rng, shape, low, high).astype(dtype.numpy)
-            name = f"{dtype}_{'x'.join(map(str, shape)) or 'scalar'}"
-            yield Case(name, (Operand(x),), (Result(dtype),), **fields)
-        with np.errstate(over="ignore", invalid="ignore"):
-            special = SPECIAL.astype(dtype.numpy)
-        yield Case(f"{dtype}_special", (Operand(special),), (Result(dtype),), **fields)
-        wide = reals(rng, (600,), low, high).astype(dtype.numpy)
-        yield Case(f"{dtype}_many", (Operand(wide),), (Result(dtype),), **fields)
-
-
-def integer_cases(rng: np.random.Generator, *dtypes: DType) -> Iterator[Case]:
-    """Integers that stand for themselves."""
-    for dtype in dtypes:
-        for shape in ((), (0,), (300,), (2, 3, 4)):
-            name = f"{dtype}_{'x'.join(map(str, shape)) or 'scalar'}"
-            yield Case(name, (Operand(integers(rng, dtype, shape)),), (Result(dtype),))
-
-
-def quantizations(
-    rng: np.random.Generator, dtype: DType, n: int
-) -> Iterator[tuple[Quantization, Quantization]]:
-    """Pairs for input and output: equal, far apart, zero points at the ends of the type, and ``n`` at random."""
-    low, high = limits(dtype)
-    symmetric = dtype is DType.INT16
-    pairs = [
-        (0.05, low, 0.05, low),
-        (0.01, high, 2.0, low),
-        (1.5, 0, 0.004, high),
-        (0.1, low, 1e-6, 0),
-        (1e-6, 0, 0.1, 0),
-    ]
-    for s, z, t, w in pairs:
-        yield (
-            Quantization.per_tensor(s, 0 if symmetric else z),
-            Quantization.per_tensor(t, 0 if symmetric else w),
-        )
-    for _ in range(n):
-        scale, ratio = 10.0 ** rng.uniform(-3, 0), 10.0 ** rng.uniform(-1.5, 1.5)
-        z, w = (0, 0) if symmetric else (int(v) for v in integers(rng, dtype, (2,)))
-        yield Quantization.per_tensor(scale, z), Quantization.per_tensor(scale * ratio, w)
-
-
-def quantized_cases(
-    rng: np.random.Generator,
-    dtypes: Sequence[DType],
-    output: tuple[float, float] | None = None,
-    non_negative: bool = False,
-    **fields: Any,
-) -> Iterator[Case]:
-    """Every value of the type (of 16 bits a good part) under several quantizations.
-
-    output: decimal exponents between which output scales lie, where the function's range asks for it.
-    non_negative: only values from the zero point up. fields: of Case.
-    """
-    for dtype in dtypes:
-        for i, (x_q, y_q) in enumerate(quantizations(rng, dtype, 6)):
-            if output is not None and i >= 5:
-                y_q = Quantization.per_tensor(10.0 ** rng.uniform(*output), y_q.zero_point)
-            x = np.sort(all_values(dtype)) if dtype is not DType.INT16 else integers(rng, dtype, (1500,))
-            if non_negative:
-                x = np.maximum(x, x_q.zero_point)
-            yield Case(
-                f"{dtype}_{i}", (Operand(x.astype(dtype.numpy), x_q),), (Result(dtype, y_q),), **fields
-            )
-
 
 def _abs_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield from float_cases(rng, -4, 4)
@@ -276,7 +197,7 @@ def _op(name: str, forms: Sequence[Form], bound: Bound, cases: Any, **fields: An
         name=name,
         inputs=("input",),
         outputs=("output",),
-        shapes=unary_shapes,
+        shapes=same_shape,
         forms=tuple(forms),
         bound=bound,
         cases=cases,
