@@ -11,11 +11,14 @@ from delegraph.core.ops import effects
 from delegraph.core.ops.opdef import Node
 
 
-def cut_segments(graph: Graph, nodes: Sequence[Node], devices: Sequence[str]) -> list[Cut]:
+def cut_segments(
+    graph: Graph, nodes: Sequence[Node], devices: Sequence[str], beside: frozenset[str] = frozenset()
+) -> list[Cut]:
     """Pieces of ``nodes`` by device ("" for what core runs itself, one op a piece).
 
     A topological schedule that stays on a device while it has ready ops, and runs every ready host op before it opens
-    another segment. Each piece is a run of that schedule, hence convex, and the pieces are in order.
+    another segment. Of several devices with ready ops, one of ``beside`` goes first (they run while the caller goes
+    on), then the one whose op comes first. Each piece is a run of that schedule, hence convex, and the pieces are in order.
     """
     before = effects.order(graph, nodes)
     after: list[list[int]] = [[] for _ in nodes]
@@ -35,7 +38,7 @@ def cut_segments(graph: Graph, nodes: Sequence[Node], devices: Sequence[str]) ->
             if piece:
                 cuts.append(Cut(device, tuple(piece)))
                 piece = []
-            device = "" if ready.get("") else min((q[0], d) for d, q in ready.items() if q)[1]
+            device = "" if ready.get("") else min((d not in beside, q[0], d) for d, q in ready.items() if q)[2]
         position = heapq.heappop(ready[device])
         if device:
             piece.append(nodes[position])

@@ -36,7 +36,7 @@ OUT = Path(__file__).resolve().parents[1] / "src" / "delegraph" / "demo"
 SEED = 7
 N_TEST = 449  # a quarter
 PER_DIGIT = 2  # images of each digit that the demo brings along
-EPOCHS, BATCH, RATE = 60, 32, 4e-3
+EPOCHS, BATCH, RATE = 15, 32, 3e-3
 GRID = 4096  # weights are rounded to multiples of 1 / GRID
 
 # --- the data -----------------------------------------------------------------------------------------------------
@@ -69,14 +69,6 @@ def samples(held_out: Digits) -> Digits:
 def scaled(images: Array) -> Array:
     """Images as the network takes them: [n, 8, 8, 1] in 0..1."""
     return (images / 16.0)[..., None]
-
-
-def shifted(rng: np.random.Generator, x: Array) -> Array:
-    """Each image moved by at most one pixel either way."""
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    dy, dx = rng.integers(0, 3, (2, len(x), 1, 1))
-    rows, columns = np.arange(8)[None, :, None] + dy, np.arange(8)[None, None, :] + dx
-    return padded[np.arange(len(x))[:, None, None], rows, columns]
 
 
 # --- a small network and its gradients ----------------------------------------------------------------------------
@@ -217,14 +209,14 @@ class Flatten:
 
 
 class Network:
-    """Convolution, pool, depthwise separable convolution, pool, dense: 8x8 pixels to ten scores (no softmax)."""
+    """Convolution, depthwise separable convolution, pool, dense: 8x8 pixels to ten scores (no softmax)."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.conv = Dense(rng, 9, 16)
-        self.depthwise = Depthwise(rng, 16)
-        self.pointwise = Dense(rng, 16, 32)
-        self.dense = Dense(rng, 128, 10)
-        first: list[Layer] = [Patches(), Flatten(3), self.conv, Relu(), MaxPool()]
+        self.conv = Dense(rng, 9, 32)
+        self.depthwise = Depthwise(rng, 32)
+        self.pointwise = Dense(rng, 32, 32)
+        self.dense = Dense(rng, 512, 10)
+        first: list[Layer] = [Patches(), Flatten(3), self.conv, Relu()]
         second: list[Layer] = [Patches(), self.depthwise, Relu(), self.pointwise, Relu(), MaxPool()]
         self.layers: list[Layer] = [*first, *second, Flatten(1), self.dense]
 
@@ -244,11 +236,16 @@ class Network:
     def stages(self, x: Array) -> dict[str, Array]:
         """The values that the quantized model stores, by the name of their tensor."""
         found = {"image": x}
-        names = {self.conv: "conv", self.depthwise: "depthwise", self.pointwise: "pointwise", self.dense: "logits"}
+        names: dict[object, str] = {
+            self.conv: "conv",
+            self.depthwise: "depthwise",
+            self.pointwise: "pointwise",
+            self.dense: "logits",
+        }
         name = ""
         for layer in self.layers:
             x = layer.forward(x)
-            name = names.get(layer, name)  # type: ignore[call-overload]
+            name = names.get(layer, name)
             if name and (isinstance(layer, Relu) or layer is self.dense):
                 found[name] = x
         return found
@@ -261,7 +258,7 @@ def train(data: Digits) -> Network:
     x, labels = scaled(data.images), data.labels
     n_steps = EPOCHS * (len(x) // BATCH)
     for t, chosen in enumerate(batches(rng, len(x)), 1):
-        scores = network.forward(shifted(rng, x[chosen]))
+        scores = network.forward(x[chosen])
         gradient = softmax(scores)
         gradient[np.arange(len(chosen)), labels[chosen]] -= 1
         network.backward(gradient / len(chosen))
@@ -389,25 +386,22 @@ def convert(network: Network, ranges: Mapping[str, Quantization] | None = None) 
     to = Writer(ranges)
     image = x = to.activation("image", (8, 8, 1))
 
-    w = network.conv.w.value.T.reshape(16, 3, 3, 1)
+    w = network.conv.w.value.T.reshape(32, 3, 3, 1)
     constants = to.weights("conv", x, w, network.conv.b.value, axis=0)
-    x = to.op("CONV_2D", (x, *constants), to.activation("conv", (8, 8, 16)), "Conv2DOptions", **CONV)
-    pooled = to.activation("pool", (4, 4, 16), to.quantizations[x])
-    x = to.op("MAX_POOL_2D", (x,), pooled, "Pool2DOptions", **POOL)
-
-    w = network.depthwise.w.value.reshape(1, 3, 3, 16)
+    x = to.op("CONV_2D", (x, *constants), to.activation("conv", (8, 8, 32)), "Conv2DOptions", **CONV)
+    w = network.depthwise.w.value.reshape(1, 3, 3, 32)
     constants = to.weights("depthwise", x, w, network.depthwise.b.value, axis=3)
-    y = to.activation("depthwise", (4, 4, 16))
+    y = to.activation("depthwise", (8, 8, 32))
     x = to.op("DEPTHWISE_CONV_2D", (x, *constants), y, "DepthwiseConv2DOptions", **DEPTHWISE)
-    w = network.pointwise.w.value.T.reshape(32, 1, 1, 16)
+    w = network.pointwise.w.value.T.reshape(32, 1, 1, 32)
     constants = to.weights("pointwise", x, w, network.pointwise.b.value, axis=0)
-    x = to.op("CONV_2D", (x, *constants), to.activation("pointwise", (4, 4, 32)), "Conv2DOptions", **CONV)
-    pooled = to.activation("pool_1", (2, 2, 32), to.quantizations[x])
-    x = to.op("MAX_POOL_2D", (x,), pooled, "Pool2DOptions", **POOL)
+    x = to.op("CONV_2D", (x, *constants), to.activation("pointwise", (8, 8, 32)), "Conv2DOptions", **CONV)
 
-    shape = to.constant("shape", np.array([-1, 128], np.int32))
-    flat = to.activation("flat", (128,), to.quantizations[x])
-    x = to.op("RESHAPE", (x, shape), flat, "ReshapeOptions", new_shape=[-1, 128])
+    pooled = to.activation("pool", (4, 4, 32), to.quantizations[x])
+    x = to.op("MAX_POOL_2D", (x,), pooled, "Pool2DOptions", **POOL)
+    shape = to.constant("shape", np.array([-1, 512], np.int32))
+    flat = to.activation("flat", (512,), to.quantizations[x])
+    x = to.op("RESHAPE", (x, shape), flat, "ReshapeOptions", new_shape=[-1, 512])
     constants = to.weights("dense", x, network.dense.w.value.T, network.dense.b.value, axis=None)
     logits = to.activation("logits", (10,))
     x = to.op("FULLY_CONNECTED", (x, *constants), logits, "FullyConnectedOptions")

@@ -1,13 +1,19 @@
 """The delegate ABI, version 0: the protocols between delegraph and any delegate. Imports core up to ops."""
 
-from delegraph.core.abi.protocols import Buffer, Context, Delegate, Device, Event, Program
+from delegraph.core.abi.protocols import Buffer, Context, Delegate, Device, Event, Packs, Program
 from delegraph.core.abi.values import (
     ABI_VERSION,
+    SUPPORTED,
     Artifact,
+    Cut,
     DelegateError,
     DeviceInfo,
     ErrorCode,
+    Estimate,
     GraphView,
+    Limits,
+    Link,
+    Options,
     Segment,
     Support,
     Verdict,
@@ -15,16 +21,23 @@ from delegraph.core.abi.values import (
 
 __all__ = [
     "ABI_VERSION",
+    "SUPPORTED",
     "Artifact",
     "Buffer",
     "Context",
+    "Cut",
     "Delegate",
     "DelegateError",
     "Device",
     "DeviceInfo",
     "ErrorCode",
+    "Estimate",
     "Event",
     "GraphView",
+    "Limits",
+    "Link",
+    "Options",
+    "Packs",
     "Program",
     "Segment",
     "Support",

@@ -69,11 +69,11 @@ class DeviceInfo:
     id: "cpu", "opencl:0", ...; unique on a machine. kind: "cpu", "gpu" or "accelerator". driver: its name and version.
     dtypes: names of element types that it computes in. fingerprint: named parts (driver version, instruction set, ...)
     that decide whether an artifact fits. available: whether ``open`` can work; if not, reason says why and remedy what
-    to do. is_virtual: imagined, never chosen unless named. may_hang: core watches its runs from another thread and never
-    binds it to a user's memory. machine: the machine that it belongs to; "host" is this one.
+    to do. is_virtual: imagined, never chosen unless named. may_hang: core watches its runs from another thread and
+    never binds it to a user's memory. machine: the machine that it belongs to; "host" is this one.
 
-    Since 0.2: features: free words ("fp16", "avx512", ...). resource: devices of one resource don't run at the same time
-    ("" stands for the id). memory_domain: devices of one domain read each other's buffers; "host" is the host's memory.
+    Since 0.2: features: free words ("fp16", "avx512", ...). resource: devices of one resource don't run at the same
+    time ("" stands for the id). memory_domain: devices of one domain read each other's buffers; "host" is the host's.
     to_device, from_device: the links. launch_ns: cost of starting one run. numerics: "exact", or what differs in a
     sentence. load_may_jit: loading an artifact may still compile.
     """
@@ -114,8 +114,8 @@ class Support:
     """A verdict with its reason. Since 0.1 (value, limit: 0.2).
 
     constraint: id of the rule that decided. reason: that rule as a sentence with what was found (for DEVIATES: how the
-    result differs). advice: what to change so that the op would run; may be empty. value, limit: what was found and what
-    is allowed, as short texts, where the rule has them.
+    result differs). advice: what to change so that the op would run; may be empty. value, limit: what was found and
+    what is allowed, as short texts, where the rule has them.
     """
 
     verdict: Verdict

@@ -90,7 +90,7 @@ def _quantization(table: Table | None, rank: int, place: str, source: str) -> Qu
             f"{place}.quantization.zero_point", f"{len(scales)} values", f"{len(zero_points)}", source
         )
     # A bias has one axis; some converters write the weights' axis there.
-    axis = table.quantized_dimension if len(scales) > 1 and rank > 1 else 0
+    axis = table.quantized_dimension if len(scales) > 1 and rank != 1 else 0
     return Quantization(np.asarray(scales), np.asarray(zero_points), axis, block_size, block_scales)
 
 

@@ -48,7 +48,6 @@ def binary_shapes(node: Node) -> Sequence[Shape | None]:
     return [broadcast_shape(node, 0, 1)]
 
 
-
 # --- evaluation ---------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +125,7 @@ def per_tensor(node: Node, slot: int | None) -> Quantization:
     quantization = node.output_quantization() if slot is None else node.quantization(slot)
     node.expect(quantization.is_per_tensor, f"{name}.quantization", "one scale", quantization.scales.size)
     scale, info = quantization.scale, np.iinfo(spec.dtype.numpy)
-    node.expect(bool(np.isfinite(scale)) and scale > 0, f"{name}.quantization", "a scale above 0", scale)
+    node.expect(0 < float(scale) < np.inf, f"{name}.quantization", "a scale above 0", scale)
     node.expect(
         info.min <= quantization.zero_point <= info.max,
         f"{name}.quantization",
@@ -169,7 +168,9 @@ def shape_pairs(rng: np.random.Generator) -> list[tuple[str, Shape, Shape]]:
     for i in range(4):
         shape = rng.integers(1, 5, rng.integers(1, 5))
         a = tuple(int(n) for n in np.where(rng.random(shape.size) < 0.3, 1, shape))
-        b = tuple(int(n) for n in np.where(rng.random(shape.size) < 0.3, 1, shape))[int(rng.integers(0, shape.size)) :]
+        b = tuple(int(n) for n in np.where(rng.random(shape.size) < 0.3, 1, shape))[
+            int(rng.integers(0, shape.size)) :
+        ]
         pairs.append((f"random_{i}", a, b) if rng.random() < 0.5 else (f"random_{i}", b, a))
     return pairs
 

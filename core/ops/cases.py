@@ -81,7 +81,9 @@ def case_model(op: OpDef, case: Case, output_shapes: Any = None) -> Model:
         else:
             inputs.append(len(tensors))
         slots.append(len(tensors))
-        tensors.append(tensor_table(f"input_{i}", dtype, operand.data.shape, operand.quantization, buffer))
+        shape = operand.data.shape if operand.shape is None else operand.shape
+        table = tensor_table(f"input_{i}", dtype, shape, operand.quantization, buffer)
+        tensors.append(table if operand.sparsity is None else table.replace(sparsity=operand.sparsity))
     outputs = []
     for i, result in enumerate(case.outputs):
         outputs.append(len(tensors))

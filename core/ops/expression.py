@@ -1,8 +1,8 @@
 """The small expression language of elementwise ops: one formula, rendered by every code generator.
 
 Imports numpy and core.ops.special. An expression is built from ``arg(i)``, numbers and attributes with Python's
-operators and the functions below; ``evaluate`` is the NumPy rendering, which the reference kernels use. Arithmetic is in the type of the
-operands (float32 stays float32, each operation rounded once), as in LiteRT's reference kernels.
+operators and the functions below; ``evaluate`` is the NumPy rendering, which the reference kernels use. Arithmetic is
+in the type of the operands (float32 stays float32, each operation rounded once), as in LiteRT's reference kernels.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def rounding_divide_by_pot_x86(x: Array, exponent: Array) -> Array:
     x86 build of LiteRT answers: shift counts taken modulo the word size, the mask cut to 32 bits."""
     mask = (np.left_shift(1, exponent & 63) - 1).astype(np.int32).astype(np.int64)
     threshold = (mask >> 1) + (x < 0)
-    return (x >> (exponent & 31)) + ((x & mask) > threshold)
+    return np.asarray((x >> (exponent & 31)) + ((x & mask) > threshold))
 
 
 def multiply_by_quantized_multiplier_smaller_than_one_exp(x: Array, multiplier: int, shift: int) -> Array:
@@ -142,7 +142,7 @@ def one_over_one_plus_x(x: Array) -> Array:
     for _ in range(3):
         rest = (1 << 29) - saturating_rounding_doubling_high_mul(half, y)
         y = y + np.clip(saturating_rounding_doubling_high_mul(y, rest) << 2, INT32_MIN, INT32_MAX)
-    return np.clip(y << 1, INT32_MIN, INT32_MAX)
+    return np.asarray(np.clip(y << 1, INT32_MIN, INT32_MAX))
 
 
 def reciprocal(x: Array) -> tuple[Array, Array]:

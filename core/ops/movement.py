@@ -25,6 +25,8 @@ WORDS = (
 )
 """The types of 8 to 64 bits, for kernels that switch on the size alone."""
 
+QUANTIZED = (DType.INT8, DType.UINT8, DType.INT16)
+
 
 def one_type(
     types: str, prepare: Callable[[Node], Kernel], dtypes: str, when: Callable[[Node], bool] | None = None
@@ -127,6 +129,13 @@ def resolve_axis(check: Check, axis: int, rank: int, name: str = "axis") -> int:
     return axis % rank
 
 
+def require_range(node: Node, indices: Array, size: int) -> None:
+    """Raises DataError unless all indices are in [0, size)."""
+    if indices.size:
+        low, high = int(indices.min()), int(indices.max())
+        node.require(low >= 0 and high < size, f"indices in [0, {size})", low if low < 0 else high)
+
+
 def moved_work(node: Node) -> Work:
     """Work of an op that reads of each operand no more than it writes (gathers, slices)."""
     written = sum(spec.size_bytes for spec in node.outputs)
@@ -155,13 +164,14 @@ def values(rng: np.random.Generator, dtype: DType, shape: Any) -> Array:
     shape = tuple(shape)
     if dtype is DType.STRING:
         words = np.empty(shape, object)
-        for at in np.ndindex(shape):
-            words[at] = bytes(rng.integers(97, 123, int(rng.integers(0, 5))).astype(np.uint8))
+        for k, at in enumerate(np.ndindex(shape)):
+            # Not all empty: LiteRT's Python interface makes b"\0" of a lone empty string.
+            words[at] = bytes(rng.integers(97, 123, int(rng.integers(k == 0, 5))).astype(np.uint8))
         return words
     if dtype is DType.BOOL:
         return booleans(rng, shape)
     if dtype in (DType.INT4, DType.UINT4):
-        return rng.integers(-8 if dtype is DType.INT4 else 0, 8, shape).astype(dtype.numpy)
+        return np.asarray(rng.integers(-8 if dtype is DType.INT4 else 0, 8, shape), dtype.numpy)
     if dtype.numpy.kind in "iu":
         return integers(rng, dtype, shape)
     x = reals(rng, shape)

@@ -62,6 +62,18 @@ def with_shapes(node: Node, shapes: tuple[Shape, ...]) -> Node:
     )
 
 
+def output_shapes(node: Node, opdef: OpDef) -> tuple[Shape | None, ...]:
+    """The shapes of the op's outputs, one each; None where data decides.
+
+    Raises:
+        InvalidModel: the operands don't fit together, or the op has another number of outputs.
+    """
+    shapes = tuple(opdef.shapes(node))
+    if len(shapes) != len(node.outputs):
+        raise InvalidModel(f"{node.place}.outputs", f"{len(shapes)} outputs", f"{len(node.outputs)}")
+    return shapes
+
+
 def infer_op(graph: Graph, op: Op, opdef: OpDef, specs: MutableMapping[int, TensorSpec]) -> Node | None:
     """Adds the specs of the op's outputs to ``specs`` and returns its node, or None when a shape depends on data.
 
@@ -71,7 +83,7 @@ def infer_op(graph: Graph, op: Op, opdef: OpDef, specs: MutableMapping[int, Tens
         InvalidModel: the operands do not fit together.
     """
     node = node_of(graph, op, opdef, specs)
-    shapes = tuple(opdef.shapes(node))
+    shapes = output_shapes(node, opdef)
     known = [shape for shape in shapes if shape is not None]
     if len(known) != len(shapes):
         return None

@@ -229,12 +229,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operand:
-    """An input of a test case. data: its value; constant: stored in the model rather than passed in."""
+    """An input of a test case. data: its value; constant: stored in the model rather than passed in.
+
+    sparsity: of a sparse constant, whose ``data`` is 1-D with the stored values and whose shape is ``shape``.
+    """
 
     data: Array
     quantization: Quantization | None = None
     constant: bool = False
     dtype: DType | None = None  # only where the NumPy dtype does not tell (int4)
+    sparsity: Table | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

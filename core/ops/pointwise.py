@@ -130,12 +130,14 @@ def limits(dtype: DType) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
-def c_int32(x: Array) -> Array:
+def c_int32(x: Any) -> Any:
     """Floats to int32 as x86 converts them, held as int64: toward zero, what does not fit and NaN give -2^31.
 
     C leaves that case open; tables of functions that leave the range of int32 show what the compiler made of it.
     """
     fits = np.abs(x) < 2.0**31
+    if fits.all():
+        return x.astype(np.int64)
     return np.where(fits, np.where(fits, x, 0), -(2.0**31)).astype(np.int64)
 
 
@@ -158,8 +160,9 @@ def approximation(node: Node, f: Function) -> Function:
         def interpolate(x: Array) -> Array:
             index = 256 + (x >> 7)
             base: Array = table[index]
-            slope = (table[index + 1] - base).astype(np.int16).astype(np.int64)
-            return base + ((slope * (x & 0x7F) + 64) >> 7)
+            slope: Array = (table[index + 1] - base).astype(np.int16).astype(np.int64)
+            y: Array = base + ((slope * (x & 0x7F) + 64) >> 7)
+            return y
 
         return interpolate
 
@@ -189,11 +192,9 @@ def _int16_points(x_q: Quantization, y_q: Quantization, f: Function) -> Array:
     bias = round_half_away((interpolated - round_half_away(middle)) / np.float32(2))
     last = round_half_away(f(np.atleast_1d(x_high)) * inverse)
     points = np.concatenate([round_half_away(here) - bias, last])
-    return (
-        c_int32(np.where(points != points, points, np.clip(points, low, high)))
-        .astype(np.int16)
-        .astype(np.int64)
-    )
+    saturated = c_int32(np.where(points != points, points, np.clip(points, low, high)))
+    table: Array = saturated.astype(np.int16).astype(np.int64)
+    return table
 
 
 def through_float64(f: Function) -> Function:

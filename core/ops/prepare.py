@@ -10,7 +10,7 @@ import numpy as np
 
 from delegraph.core.graph.graph import Graph, GraphSet, Tensor
 from delegraph.core.ops import registry
-from delegraph.core.ops.nodes import node_of, with_shapes
+from delegraph.core.ops.nodes import node_of, output_shapes, with_shapes
 from delegraph.core.ops.opdef import TensorSpec
 from delegraph.core.ops.support import node_support
 
@@ -48,7 +48,7 @@ def fold_constants(graph: Graph) -> Graph:
         node = node_of(graph, op, opdef, specs)
         if node_support(op, node) is not None:
             continue
-        shapes = opdef.shapes(node)
+        shapes = output_shapes(node, opdef)
         if any(shape is None for shape in shapes):
             continue
         node = with_shapes(node, tuple(shape for shape in shapes if shape is not None))

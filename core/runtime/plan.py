@@ -8,16 +8,16 @@ behind it is planned when its shapes are known (``Plan.late``).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from delegraph.core.abi.protocols import Program
-from delegraph.core.abi.values import Cut, Segment
+from delegraph.core.abi.values import Cut, DelegateError, Segment
 from delegraph.core.errors import InternalError
 from delegraph.core.graph.graph import Graph, Op
 from delegraph.core.ops import registry
 from delegraph.core.ops.nodes import infer_op, node_of, spec_of
 from delegraph.core.ops.opdef import Kernel, Node, OpDef, TensorSpec
 from delegraph.core.ops.support import node_support
+from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.memory import MemoryPlan, Usage, plan_memory
 
 Specs = Mapping[int, TensorSpec]
@@ -25,11 +25,15 @@ Specs = Mapping[int, TensorSpec]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentStep:
-    """Run a segment's program on its device."""
+    """Run a segment's program on its device. The tensors that cross to and from the device's memory are the segment's
+    inputs and outputs; ``loaded.copies`` says whether they are moved there or used where they are."""
 
     segment: Segment
-    device: str
-    program: Program
+    loaded: LoadedSegment
+
+    @property
+    def device(self) -> str:
+        return self.loaded.slot.id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,11 +71,17 @@ class Plan:
     needed: tuple[int, ...]
 
 
-Cutter = Callable[[Graph, Sequence[Node]], Sequence[Cut]]
+Excluded = frozenset[tuple[int, str]]
+"""(op index, device): what a device has failed to do and is not asked for again in this plan."""
+
+Cutter = Callable[[Graph, Sequence[Node], Excluded], Sequence[Cut]]
 """Splits nodes (in execution order) into pieces, in an order in which they can run."""
 
-Loader = Callable[[Segment, str], tuple[str, Program]]
-"""(segment, wanted device) → the device that took it, and the program."""
+Loader = Callable[[Segment, str], LoadedSegment]
+"""(segment, device) → the segment on that device. Raises DelegateError."""
+
+FailureHook = Callable[[str, Segment, DelegateError], None]
+"""Told of each failure: (moment: "compile" or "run", segment, error). Raises where falling back is not wanted."""
 
 CallShapes = Callable[[Node], Sequence[tuple[int, ...] | None] | None]
 """Output shapes of a control-flow op, from planning the graphs it calls; None for an op that is not control flow."""
@@ -84,7 +94,9 @@ class Planner:
     cut: Cutter
     load: Loader
     call_shapes: CallShapes
-    trust_variables: bool = field(default=True)
+    on_failure: FailureHook
+    trust_variables: bool = True
+    excluded: Excluded = frozenset()
 
 
 def make_plan(
@@ -106,8 +118,9 @@ def make_plan(
     nodes, late = _infer(graph, ops, specs, planner)
     late_reads = {i for op in late for i in op.inputs if i >= 0}
     needed = tuple(sorted(keep | late_reads))
-    cuts = planner.cut(graph, [node for node in nodes if not _is_known(node, specs, keep)])
-    steps = _steps(graph, cuts, specs, frozenset(needed), planner)
+    steps = _steps(
+        graph, [node for node in nodes if not _is_known(node, specs, keep)], specs, frozenset(needed), planner
+    )
     drop = _drops(steps, frozenset(needed))
     return Plan(graph, steps, specs, _arena(steps, specs, frozenset(needed)), drop, tuple(late), needed)
 
@@ -188,22 +201,36 @@ def _opdef(op: Op) -> OpDef:
 
 
 def _steps(
-    graph: Graph, cuts: Sequence[Cut], specs: Specs, needed: frozenset[int], planner: Planner
+    graph: Graph, nodes: Sequence[Node], specs: Specs, needed: frozenset[int], planner: Planner
 ) -> tuple[Step, ...]:
-    reads_after: list[set[int]] = [set(needed)]
+    """The steps, each segment loaded. Where a device fails to take a segment, its ops are cut again without it."""
+    excluded = planner.excluded
+    while True:
+        cuts = planner.cut(graph, nodes, excluded)
+        steps: list[Step] = []
+        for cut, read_after in zip(cuts, _read_after(cuts, needed), strict=True):
+            if not cut.device:
+                steps.append(_host_step(cut.nodes[0]))
+                continue
+            segment = make_segment(graph, cut.nodes, specs, read_after)
+            try:
+                steps.append(SegmentStep(segment, planner.load(segment, cut.device)))
+            except DelegateError as exc:
+                planner.on_failure("compile", segment, exc)
+                excluded |= {(node.op.index, cut.device) for node in cut.nodes}
+                break
+        else:
+            return tuple(steps)
+
+
+def _read_after(cuts: Sequence[Cut], needed: frozenset[int]) -> list[set[int]]:
+    """For each piece, the tensors that later pieces or the caller read."""
+    found: list[set[int]] = []
+    later = set(needed)
     for cut in reversed(cuts):
-        reads_after.append(reads_after[-1] | {i for node in cut.nodes for i in node.op.inputs})
-    reads_after.reverse()
-    steps: list[Step] = []
-    for position, cut in enumerate(cuts):
-        if not cut.device:
-            (node,) = cut.nodes
-            steps.append(_host_step(node))
-            continue
-        segment = make_segment(graph, cut.nodes, specs, reads_after[position + 1])
-        device, program = planner.load(segment, cut.device)
-        steps.append(SegmentStep(segment, device, program))
-    return tuple(steps)
+        found.append(later)
+        later = later | {i for node in cut.nodes for i in node.op.inputs}
+    return found[::-1]
 
 
 def _host_step(node: Node) -> Step:
@@ -245,7 +272,8 @@ def make_segment(
     )
 
 
-def _reads(step: Step) -> set[int]:
+def reads(step: Step) -> set[int]:
+    """The tensors that a step reads."""
     if isinstance(step, SegmentStep):
         return set(step.segment.inputs)
     return {i for i in step.op.inputs if i >= 0}
@@ -256,9 +284,9 @@ def _drops(steps: Sequence[Step], needed: frozenset[int]) -> tuple[tuple[int, ..
     drops: list[tuple[int, ...]] = []
     later: set[int] = set(needed)
     for step in reversed(steps):
-        reads = _reads(step)
-        drops.append(tuple(reads - later))
-        later |= reads
+        read = reads(step)
+        drops.append(tuple(read - later))
+        later |= read
     return tuple(reversed(drops))
 
 
@@ -266,11 +294,11 @@ def _arena(steps: Sequence[Step], specs: Specs, needed: frozenset[int]) -> Memor
     """Places for the tensors that a segment makes and only steps of this plan read."""
     usages: list[Usage] = []
     for position, step in enumerate(steps):
-        if not isinstance(step, SegmentStep):
-            continue
+        if not isinstance(step, SegmentStep) or step.loaded.is_watched:
+            continue  # what a watched device makes has memory of its own
         for i in step.segment.outputs:
             if i in needed:
                 continue  # outlives the plan: memory of its own
-            last = max((p for p, other in enumerate(steps) if i in _reads(other)), default=position)
+            last = max((p for p, other in enumerate(steps) if i in reads(other)), default=position)
             usages.append(Usage(i, specs[i].size_bytes, position, last))
     return plan_memory(usages)

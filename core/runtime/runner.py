@@ -1,27 +1,32 @@
-"""Runs the graphs of a model: plans per shape key, private execution memory per call, control flow in core.
+"""Runs the graphs of a model: plans per shape key, private memory per call, control flow in core, fallback.
 
 Imports core up to abi and core.runtime. One GraphRunner a graph; they call one another for control flow.
+
+Fallback: a segment whose device fails in the run, or is in quarantine, is planned again over the other devices (from
+the same ops and inputs, in fresh memory) and run there; that plan is kept for the next time.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from delegraph.core.abi import host
-from delegraph.core.abi.protocols import Context
-from delegraph.core.errors import InternalError
+from delegraph.core.abi.values import DelegateError, ErrorCode, Segment
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Shape
 from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.runtime import control
+from delegraph.core.runtime.health import Health
+from delegraph.core.runtime.loaded import WatchedRun
 from delegraph.core.runtime.plan import (
     Cutter,
+    FailureHook,
     HostStep,
     Loader,
     Plan,
@@ -29,11 +34,15 @@ from delegraph.core.runtime.plan import (
     SegmentStep,
     infer_outputs,
     make_plan,
+    reads,
 )
 from delegraph.core.runtime.state import Overlay
 
 PLANS_KEPT = 8
 """Plans per graph and stage, least recently used dropped."""
+
+RUN_TIMEOUT_S = 60.0
+"""How long a run on a watched device may take."""
 
 ShapeKey = tuple[tuple[int, Shape], ...]
 Values = dict[int, Array]
@@ -44,40 +53,33 @@ class ReplanError(Exception):
 
 
 @dataclass(eq=False)
-class _Execution:
-    """One caller's memory and contexts for a plan."""
-
-    arena: Array
-    contexts: tuple[Context | None, ...]
-
-
-@dataclass(eq=False)
 class _Planned:
-    """A plan, its idle executions, and the plans of what comes behind it."""
+    """A plan with its idle arenas, the plans of what comes behind it, and of what its devices failed to do."""
 
     plan: Plan
-    idle: list[_Execution] = field(default_factory=list)
+    idle: list[Array] = field(default_factory=list)
     late: _PlanCache = field(default_factory=lambda: _PlanCache())
+    instead: _PlanCache = field(default_factory=lambda: _PlanCache())
 
     @contextmanager
-    def execution(self) -> Iterator[_Execution]:
+    def arena(self) -> Iterator[Array]:
+        """Memory for the tensors that cross between steps, for one run at a time."""
         try:
-            execution = self.idle.pop()
+            arena = self.idle.pop()
         except IndexError:
-            execution = self._new()
-        yield execution
-        self.idle.append(execution)  # not after an error: a late writer may still hold it
+            arena = host.allocate(self.plan.arena.size_bytes).memory
+        yield arena
+        self.idle.append(arena)
 
-    def _new(self) -> _Execution:
-        return _Execution(
-            host.allocate(self.plan.arena.size_bytes).memory,
-            tuple(
-                step.program.context(host.allocate(step.program.scratch_bytes, step.program.alignment))
-                if isinstance(step, SegmentStep)
-                else None
-                for step in self.plan.steps
-            ),
-        )
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A segment under way on a watched device. inputs: kept for running it elsewhere, should it fail."""
+
+    position: int
+    step: SegmentStep
+    inputs: Sequence[Array]
+    run: WatchedRun
 
 
 class _PlanCache:
@@ -100,7 +102,9 @@ class _PlanCache:
     def plans(self) -> list[Plan]:
         with self._lock:
             found = list(self._plans.values())
-        return [plan for planned in found for plan in (planned.plan, *planned.late.plans())]
+        return [
+            plan for planned in found for plan in (planned.plan, *planned.late.plans(), *planned.instead.plans())
+        ]
 
 
 class GraphRunner:
@@ -176,51 +180,148 @@ class GraphRunner:
     def _run(self, planned: _Planned, values: Values, state: Overlay, trust_variables: bool) -> None:
         while True:
             plan = planned.plan
-            with planned.execution() as execution:
-                for position, step in enumerate(plan.steps):
-                    if isinstance(step, SegmentStep):
-                        self._run_segment(plan, step, position, execution, values, state)
-                    elif isinstance(step, HostStep):
-                        self._run_host(plan, step, values, state)
-                    else:
-                        self._run_control(plan, step.node, values, state, trust_variables)
-                    for i in plan.drop[position]:
-                        values.pop(i, None)
+            with planned.arena() as arena:
+                self._run_steps(planned, arena, values, state, trust_variables)
             if not plan.late:
                 return
             planned = self._planned_late(planned, values, trust_variables)
 
+    def _run_steps(
+        self, planned: _Planned, arena: Array, values: Values, state: Overlay, trust_variables: bool
+    ) -> None:
+        """Steps in order; those of watched devices go on beside the others until something reads their results."""
+        plan = planned.plan
+        pending: dict[int, _Pending] = {}
+
+        def settle(tensors: Iterable[int]) -> None:
+            for i in tensors:
+                if i in pending:
+                    run = pending[i]
+                    for j in run.step.segment.outputs:
+                        pending.pop(j, None)
+                    self._finish(planned, run, values, state, trust_variables)
+
+        for position, step in enumerate(plan.steps):
+            settle(reads(step))
+            if isinstance(step, SegmentStep):
+                started = self._run_segment(planned, position, step, arena, values, state, trust_variables)
+                if started is not None:
+                    pending.update(dict.fromkeys(step.segment.outputs, started))
+                    if step.segment.variables or not step.segment.outputs:
+                        settle(step.segment.outputs)
+            elif isinstance(step, HostStep):
+                self._run_host(plan, step, values, state)
+            else:
+                self._run_control(plan, step.node, values, state, trust_variables)
+            for i in plan.drop[position]:
+                values.pop(i, None)
+        settle(list(pending))
+
     def _run_segment(
         self,
-        plan: Plan,
-        step: SegmentStep,
+        planned: _Planned,
         position: int,
-        execution: _Execution,
+        step: SegmentStep,
+        arena: Array,
         values: Values,
         state: Overlay,
+        trust_variables: bool,
+    ) -> _Pending | None:
+        """Runs a segment now, or starts it on a watched device and returns what to wait for."""
+        plan, segment, slot = planned.plan, step.segment, step.loaded.slot
+        inputs = [self._value(plan, values, i, state) for i in segment.inputs]
+        why = self._runners.health.quarantine(slot.id)
+        if why and self._runners.may_fall_back:
+            self._run_instead(planned, position, step, inputs, values, state, trust_variables)
+            return None
+        try:
+            if step.loaded.is_watched:
+                run = step.loaded.start(inputs, self._runners.timeout_s)
+                return _Pending(position, step, inputs, run)
+            outputs = [self._place(plan, segment, i, arena) for i in segment.outputs]
+            updated = [np.empty(segment.specs[i].shape, segment.specs[i].dtype.numpy) for i in segment.variables]
+            step.loaded.run(inputs, [*outputs, *updated])
+        except DelegateError as exc:
+            self._failed(planned, position, step, inputs, exc, values, state, trust_variables)
+            return None
+        self._deliver(step, [*outputs, *updated], values, state)
+        return None
+
+    def _finish(
+        self, planned: _Planned, run: _Pending, values: Values, state: Overlay, trust_variables: bool
     ) -> None:
-        segment, context = step.segment, execution.contexts[position]
-        if context is None:
-            raise InternalError("runner", f"step {position} has no context")
-        inputs = [np.ascontiguousarray(self._value(plan, values, i, state)) for i in segment.inputs]
-        outputs = []
-        for i in segment.outputs:
-            spec = segment.specs[i]
-            offset = plan.arena.offsets.get(i)
-            if offset is None:
-                outputs.append(np.empty(spec.shape, spec.dtype.numpy))
-            else:
-                memory = execution.arena[offset : offset + spec.size_bytes]
-                outputs.append(memory.view(spec.dtype.numpy).reshape(spec.shape))
-        updated = [np.empty(segment.specs[i].shape, segment.specs[i].dtype.numpy) for i in segment.variables]
-        context.bind(
-            [host.HostBuffer(a) for a in inputs],
-            [host.HostBuffer(a) for a in (*outputs, *updated)],
-        )
-        context.run().wait()
-        values.update(zip(segment.outputs, outputs, strict=True))
-        for i, value in zip(segment.variables, updated, strict=True):
+        try:
+            results = run.run.finish()
+        except DelegateError as exc:
+            self._failed(planned, run.position, run.step, run.inputs, exc, values, state, trust_variables)
+            return
+        self._deliver(run.step, results, values, state)
+
+    def _deliver(self, step: SegmentStep, results: Sequence[Array], values: Values, state: Overlay) -> None:
+        segment = step.segment
+        self._runners.health.worked(step.device)
+        values.update(zip(segment.outputs, results, strict=False))
+        for i, value in zip(segment.variables, results[len(segment.outputs) :], strict=True):
             state.write(("tensor", self.graph.index, i), value)
+
+    def _failed(
+        self,
+        planned: _Planned,
+        position: int,
+        step: SegmentStep,
+        inputs: Sequence[Array],
+        error: DelegateError,
+        values: Values,
+        state: Overlay,
+        trust_variables: bool,
+    ) -> None:
+        """A segment failed in the run: note it, and run it elsewhere on the same inputs."""
+        slot = step.loaded.slot
+        if error.code in (ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT):
+            slot.lose()
+        self._runners.health.failed(slot.id, str(error))
+        if slot.is_floor:
+            raise error
+        self._runners.on_failure("run", step.segment, error)
+        self._run_instead(planned, position, step, inputs, values, state, trust_variables)
+
+    def _run_instead(
+        self,
+        planned: _Planned,
+        position: int,
+        step: SegmentStep,
+        inputs: Sequence[Array],
+        values: Values,
+        state: Overlay,
+        trust_variables: bool,
+    ) -> None:
+        """Runs a segment's ops on the other devices, by a plan of their own that is kept."""
+        segment, plan = step.segment, planned.plan
+
+        def make() -> Plan:
+            planner = self._runners.planner(trust_variables)
+            excluded = planner.excluded | {(node.op.index, step.device) for node in segment.nodes}
+            known = {i: spec for i, spec in plan.specs.items() if i in segment.inputs or spec.value is not None}
+            return make_plan(
+                self.graph,
+                [node.op for node in segment.nodes],
+                known,
+                frozenset(segment.outputs),
+                replace(planner, excluded=excluded),
+            )
+
+        found = planned.instead.get(position, make)
+        own: Values = dict(zip(segment.inputs, inputs, strict=True))
+        self._run(found, own, state, trust_variables)
+        values.update({i: self._value(plan, own, i, state) for i in segment.outputs})
+
+    def _place(self, plan: Plan, segment: Segment, index: int, arena: Array) -> Array:
+        """Memory for what a segment makes: its place in the arena, or its own if it outlives the plan."""
+        spec = segment.specs[index]
+        offset = plan.arena.offsets.get(index)
+        if offset is None:
+            return np.empty(spec.shape, spec.dtype.numpy)
+        return arena[offset : offset + spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape)
 
     def _run_host(self, plan: Plan, step: HostStep, values: Values, state: Overlay) -> None:
         operands = [None if i < 0 else self._value(plan, values, i, state) for i in step.op.inputs]
@@ -263,15 +364,30 @@ class GraphRunner:
 
 
 class Runners:
-    """The runners of all graphs of a model, and what their plans are made with."""
+    """The runners of all graphs of a model, and what their plans are made with.
+
+    on_failure: told of each failure of a device; may_fall_back: whether another device then takes over (if not,
+    on_failure raises). keep: graph → tensors beside its outputs whose values runs return.
+    """
 
     def __init__(
-        self, graphs: GraphSet, cut: Cutter, load: Loader, keep: frozenset[int] = frozenset()
+        self,
+        graphs: GraphSet,
+        cut: Cutter,
+        load: Loader,
+        on_failure: FailureHook,
+        *,
+        health: Health,
+        may_fall_back: bool = True,
+        timeout_s: float = RUN_TIMEOUT_S,
+        keep: Mapping[int, frozenset[int]] | None = None,
     ) -> None:
         self.graphs = graphs
-        self._planner = Planner(cut, load, self._call_shapes)
+        self.health, self.may_fall_back, self.timeout_s = health, may_fall_back, timeout_s
+        self.on_failure = on_failure
+        self._planner = Planner(cut, load, self._call_shapes, on_failure)
         self._runners = tuple(
-            GraphRunner(graph, self, keep if graph.index == 0 else frozenset()) for graph in graphs.graphs
+            GraphRunner(graph, self, (keep or {}).get(graph.index, frozenset())) for graph in graphs.graphs
         )
 
     def __getitem__(self, graph: int) -> GraphRunner:

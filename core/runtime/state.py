@@ -31,6 +31,15 @@ class Session:
             self.values = {}
             self.called = frozenset()
 
+    def read_tensor(self, graph: int, tensor: int) -> Array | None:
+        """A variable tensor's value, or None when nothing was assigned yet. Not to be written."""
+        return self.values.get(("tensor", graph, tensor))
+
+    def write_tensor(self, graph: int, tensor: int, value: Array) -> None:
+        """Sets a variable tensor to a copy of ``value``."""
+        with self.lock:
+            self.values = {**self.values, ("tensor", graph, tensor): value.copy()}
+
     def reset_tensors(self) -> None:
         """Set variable tensors to zero; resource variables stay."""
         with self.lock:

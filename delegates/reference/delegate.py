@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from delegraph.core.abi import host
-from delegraph.core.abi.protocols import Buffer, Device, Event
+from delegraph.core.abi.protocols import Buffer, Context, Delegate, Device, Event, Packs, Program
 from delegraph.core.abi.values import (
     SUPPORTED,
     Artifact,
@@ -44,7 +44,7 @@ INFO = DeviceInfo(
 )
 
 
-class ReferenceDelegate:
+class ReferenceDelegate(Delegate):
     """Delegate "reference"."""
 
     name = "reference"
@@ -59,7 +59,7 @@ class ReferenceDelegate:
         return ReferenceDevice()
 
 
-class ReferenceDevice:
+class ReferenceDevice(Device):
     """Device "reference"."""
 
     info = INFO
@@ -67,13 +67,12 @@ class ReferenceDevice:
     def supports(self, view: GraphView) -> Sequence[Support]:
         return [_support(node) for node in view.nodes]
 
-    def check(self, segment: Segment) -> Support:
-        return SUPPORTED
-
-    def compile(self, segment: Segment, options: Options, *, deadline: float | None = None) -> Artifact:
+    def compile(
+        self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None
+    ) -> Artifact:
         return Artifact(ARTIFACT_FORMAT)
 
-    def load(self, artifact: Artifact, segment: Segment) -> ReferenceProgram:
+    def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> ReferenceProgram:
         if artifact.format != ARTIFACT_FORMAT:
             raise DelegateError(INFO.id, ErrorCode.ARTIFACT_REFUSED, f"format {artifact.format!r}")
         return ReferenceProgram(segment)
@@ -105,7 +104,7 @@ class _Step:
     drop: tuple[int, ...]
 
 
-class ReferenceProgram:
+class ReferenceProgram(Program):
     """The prepared kernels of a segment. Thread-safe: kernels keep no state."""
 
     scratch_bytes = 0
@@ -159,7 +158,7 @@ def _prepare(node: Node) -> Kernel:
     return form.prepare(node)
 
 
-class ReferenceContext:
+class ReferenceContext(Context):
     """One caller's run of a program."""
 
     def __init__(self, program: ReferenceProgram) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from delegraph.compiled import FALLBACKS, CompiledModel, open_devices
+from delegraph import registry
+from delegraph.backend import Backend
+from delegraph.compiled import CompiledModel
+from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.errors import InvalidArgument, UnsupportedOp
 from delegraph.core.graph.build import build
 from delegraph.core.graph.graph import GraphSet
@@ -13,6 +16,11 @@ from delegraph.core.model.model import Model
 from delegraph.core.model.reader import read
 from delegraph.core.ops.prepare import prepare
 from delegraph.core.ops.support import op_support
+from delegraph.core.runtime.border import DeviceSlot
+from delegraph.core.runtime.packs import PackStore
+from delegraph.core.runtime.runner import RUN_TIMEOUT_S
+
+FALLBACKS = ("allow", "error")
 
 Source = Model | str | os.PathLike[str] | bytes | bytearray | memoryview
 
@@ -34,6 +42,7 @@ def compile(
     numerics: str = "exact",
     threads: int | None = None,
     fallback: str = "allow",
+    timeout_s: float = RUN_TIMEOUT_S,
     preserve_all_tensors: bool = False,
     plan: bool = True,
 ) -> CompiledModel:
@@ -47,7 +56,8 @@ def compile(
         threads: how many threads the CPU may use; None for all. (The reference device computes in NumPy, whose
             threads are set by its BLAS library's own environment variables.)
         fallback: "allow": what a device can't do, the next one does, and the record says so; "error": a typed error.
-        preserve_all_tensors: keep every tensor of the main graph readable after a run.
+        timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
+        preserve_all_tensors: keep every tensor readable after a run of its graph.
         plan: plan the main graph now, for the shapes in the file; otherwise at the first call.
 
     Raises:
@@ -59,20 +69,65 @@ def compile(
         raise InvalidArgument("numerics", "'exact' or 'fast'", repr(numerics))
     if fallback not in FALLBACKS:
         raise InvalidArgument("fallback", "'allow' or 'error'", repr(fallback))
+    if not timeout_s > 0:
+        raise InvalidArgument("timeout_s", "a positive number of seconds", repr(timeout_s))
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InvalidArgument("threads", "a whole number of at least 1, or None", repr(threads))
-    graphs = prepare(build(load(model)))
-    check_ops(graphs)
-    opened, unavailable = open_devices(devices, fallback=fallback)
-    keep = (
-        frozenset(i for op in graphs.main.all_ops for i in op.outputs if i >= 0)
-        if preserve_all_tensors
-        else frozenset()
+    return compile_graphs(
+        build(load(model)),
+        devices=devices,
+        numerics=numerics,
+        threads=threads,
+        fallback=fallback,
+        timeout_s=timeout_s,
+        preserve_all_tensors=preserve_all_tensors,
+        plan=plan,
     )
-    compiled = CompiledModel(graphs, opened, unavailable, keep=keep)
+
+
+def compile_graphs(
+    graphs: GraphSet,
+    *,
+    devices: str | Sequence[str] = "cpu",
+    numerics: str = "exact",
+    threads: int | None = None,
+    fallback: str = "allow",
+    timeout_s: float = RUN_TIMEOUT_S,
+    preserve_all_tensors: bool = False,
+    plan: bool = True,
+) -> CompiledModel:
+    """As ``compile``, of graphs that are built already and arguments that are checked."""
+    graphs = prepare(graphs)
+    check_ops(graphs)
+    slots, unavailable = _slots(devices, fallback)
+    backend = Backend(slots, unavailable, fallback=fallback, numerics=numerics, packs=PackStore(None))
+    keep = {
+        graph.index: frozenset(i for op in graph.all_ops for i in op.outputs if i >= 0)
+        for graph in graphs.graphs
+        if preserve_all_tensors
+    }
+    compiled = CompiledModel(graphs, backend, health=registry.health, timeout_s=timeout_s, keep=keep)
     if plan:
         compiled.plan_main()
     return compiled
+
+
+def _slots(names: str | Sequence[str], fallback: str) -> tuple[dict[str, DeviceSlot], dict[str, str]]:
+    """The devices of these names in order, and why the others can't be used.
+
+    Raises:
+        DelegateError: a device that was named can't be used, and fallback is "error".
+    """
+    slots: dict[str, DeviceSlot] = {}
+    unavailable: dict[str, str] = {}
+    for info in registry.resolve(names):
+        if info.available:
+            slots[info.id] = registry.slot(info)
+        elif fallback == "error":
+            raise DelegateError(info.id, ErrorCode.UNSUPPORTED, f"{info.reason}; {info.remedy}")
+        else:
+            unavailable[info.id] = info.reason
+    return slots, unavailable
 
 
 def check_ops(graphs: GraphSet) -> None:

@@ -10,19 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from delegraph.core.abi.protocols import Device, Program
-from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Segment
-from delegraph.core.errors import DelegraphError, InvalidArgument, UnsupportedOp
+from delegraph.backend import Backend, FallbackEvent
+from delegraph.core.errors import InvalidArgument
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Quantization, Shape, Tensor
 from delegraph.core.ops import registry as ops
-from delegraph.core.ops.opdef import Node
-from delegraph.core.runtime.runner import GraphRunner, ReplanError, Runners
+from delegraph.core.runtime.health import Health
+from delegraph.core.runtime.runner import RUN_TIMEOUT_S, GraphRunner, ReplanError, Runners
 from delegraph.core.runtime.state import Overlay, Session
-from delegraph.partitioner.placement import OpPlacement, Placement, place
-from delegraph.partitioner.segments import cut_segments
-
-FALLBACKS = ("allow", "error")
+from delegraph.partitioner.placement import Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +44,12 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What truly ran: runs so far, seconds spent in them, and segments per device in the plans made."""
+    """What truly ran: runs so far, seconds spent in them, segments per device in the plans made, and every fallback."""
 
     runs: int
     seconds: float
     segments: Mapping[str, int]
+    events: tuple[FallbackEvent, ...]
 
 
 class CompiledModel:
@@ -66,20 +63,28 @@ class CompiledModel:
     def __init__(
         self,
         graphs: GraphSet,
-        devices: Mapping[str, Device],
-        unavailable: Mapping[str, str],
+        backend: Backend,
         *,
-        keep: frozenset[int] = frozenset(),
+        health: Health,
+        timeout_s: float = RUN_TIMEOUT_S,
+        keep: Mapping[int, frozenset[int]] | None = None,
     ) -> None:
         self._graphs = graphs
-        self._devices = dict(devices)
-        self._unavailable = dict(unavailable)
-        self._rows: dict[tuple[int, int], OpPlacement] = {}
+        self._backend = backend
         self._lock = threading.Lock()
         self._runs, self._seconds = 0, 0.0
         self._is_stateful = _is_stateful(graphs)
         self._session = Session()
-        self._runners = Runners(graphs, self._cut, self._load, keep)
+        self._runners = Runners(
+            graphs,
+            backend.cut,
+            backend.load,
+            backend.on_failure,
+            health=health,
+            may_fall_back=backend.may_fall_back,
+            timeout_s=timeout_s,
+            keep=keep,
+        )
 
     # --- what it is
 
@@ -102,8 +107,7 @@ class CompiledModel:
     def placement(self) -> Placement:
         """Where each op goes and why, for every graph and shape that has been planned so far."""
         self.plan_main()
-        with self._lock:
-            return Placement(tuple(row for _, row in sorted(self._rows.items())))
+        return self._backend.placement
 
     def receipt(self) -> Receipt:
         """What truly ran so far."""
@@ -114,7 +118,7 @@ class CompiledModel:
                     device = getattr(step, "device", "core")
                     segments[device] = segments.get(device, 0) + 1
         with self._lock:
-            return Receipt(self._runs, self._seconds, segments)
+            return Receipt(self._runs, self._seconds, segments, self._backend.events)
 
     # --- running
 
@@ -194,25 +198,6 @@ class CompiledModel:
         main = self._graphs.main
         self.plan(0, [main.tensors[i].shape for i in main.inputs])
 
-    # --- what plans are made with
-
-    def _cut(self, graph: Graph, nodes: Sequence[Node]) -> list[Cut]:
-        host = {node.op.index: reason for node in nodes if (reason := _host_reason(node))}
-        view = GraphView(graph, tuple(nodes))
-        rows = place(graph, nodes, {name: d.supports(view) for name, d in self._devices.items()}, host)
-        missing = {name: reason for name, reason in self._unavailable.items()}
-        with self._lock:
-            for row in rows:
-                refusals = row.refusals if row.device == "core" else {**missing, **row.refusals}
-                self._rows[row.graph, row.op] = OpPlacement(
-                    row.graph, row.op, row.name, row.device, row.reason, refusals
-                )
-        return cut_segments(graph, nodes, ["" if row.device == "core" else row.device for row in rows])
-
-    def _load(self, segment: Segment, wanted: str) -> tuple[str, Program]:
-        device = self._devices[wanted]
-        return wanted, device.load(device.compile(segment, {}), segment)
-
 
 class ModelSession:
     """One owner of state: callable like the model, with variables of its own."""
@@ -229,6 +214,16 @@ class ModelSession:
     def run(self, graph: int, inputs: Sequence[Any], *, resized: bool = False) -> dict[int, Array]:
         """As ``CompiledModel.run``, on this session's state."""
         return self._model.run(graph, inputs, self._session, resized=resized)
+
+    def variable(self, graph: int, tensor: int) -> Array:
+        """A variable tensor's value, which is not to be written."""
+        found = self._session.read_tensor(graph, tensor)
+        table = self._model.graphs.graphs[graph].tensors[tensor]
+        return np.zeros(table.shape, table.dtype.numpy) if found is None else found
+
+    def set_variable(self, graph: int, tensor: int, value: Array) -> None:
+        """Set a variable tensor to a copy of ``value``."""
+        self._session.write_tensor(graph, tensor, value)
 
     def reset_variable_tensors(self) -> None:
         """Set variable tensors to zero; resource variables stay."""
@@ -287,19 +282,6 @@ def _own(value: Array, inputs: Sequence[Array]) -> Array:
 
 def _infos(graph: Graph, tensors: Sequence[int]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo.of(graph.tensors[i]) for i in tensors)
-
-
-def _host_reason(node: Node) -> str:
-    opdef = ops.find(node.op.name)
-    if opdef is None:
-        return ""
-    if opdef.host:
-        return {"control": "control flow is run by core", "resource": "variables belong to core"}[opdef.host]
-    if any(shape is None for shape in opdef.shapes(node)):
-        return "the shape of its result depends on data"
-    if any(not spec.dtype.is_plain for spec in (*node.outputs, *(s for s in node.inputs if s is not None))):
-        return "strings and handles never leave core"
-    return ""
 
 
 def _is_stateful(graphs: GraphSet) -> bool:
@@ -367,34 +349,3 @@ def _checked(value: Any, tensor: Tensor, *, resized: bool) -> Array:
     if not fits and not resized:
         raise InvalidArgument(where, f"shape {list(wanted)}", str(list(array.shape)))
     return array
-
-
-def open_devices(names: str | Sequence[str], *, fallback: str) -> tuple[dict[str, Device], dict[str, str]]:
-    """Open devices by id in order, and why the others can't be used.
-
-    Raises:
-        DelegateError: a device that was named can't be used, and fallback is "error".
-    """
-    from delegraph import registry
-
-    opened: dict[str, Device] = {}
-    unavailable: dict[str, str] = {}
-    for info in registry.resolve(names):
-        if info.available:
-            opened[info.id] = registry.open_device(info)
-        elif fallback == "error":
-            raise DelegateError(info.id, ErrorCode.UNSUPPORTED, f"{info.reason}; {info.remedy}")
-        else:
-            unavailable[info.id] = info.reason
-    return opened, unavailable
-
-
-__all__ = [
-    "CompiledModel",
-    "DelegraphError",
-    "ModelSession",
-    "Receipt",
-    "SignatureCall",
-    "TensorInfo",
-    "UnsupportedOp",
-]

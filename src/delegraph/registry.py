@@ -1,17 +1,18 @@
-"""The delegates that are known here, and their devices. Knows everybody; opens nothing until asked."""
+"""The delegates that are known here, their devices, and one slot for each. Opens nothing until asked."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from delegraph.core.abi.protocols import Delegate, Device
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.runtime.border import DeviceSlot
+from delegraph.core.runtime.health import Health
 
 REFERENCE = "reference"
 """The device under every other: it takes whatever has an OpDef."""
-
-DEFAULT = ("cpu",)
 
 CPU_MISSING = DeviceInfo(
     id="cpu",
@@ -22,6 +23,12 @@ CPU_MISSING = DeviceInfo(
     reason="this version has no native CPU delegate yet",
     remedy="nothing to do: the reference device runs the model instead",
 )
+
+health = Health()
+"""The failures of this process's devices: a device that failed under one model is left alone under all."""
+
+_slots: dict[str, DeviceSlot] = {}
+_lock = threading.Lock()
 
 
 def delegates() -> Sequence[Delegate]:
@@ -58,8 +65,15 @@ def resolve(names: str | Sequence[str]) -> list[DeviceInfo]:
     return found
 
 
-def open_device(info: DeviceInfo) -> Device:
-    """Opens a device that ``devices`` listed."""
+def slot(info: DeviceInfo) -> DeviceSlot:
+    """The device behind the border, one slot per process; it is opened when first used."""
+    with _lock:
+        if info.id not in _slots:
+            _slots[info.id] = DeviceSlot(info, lambda: _open(info), is_floor=info.id == REFERENCE)
+        return _slots[info.id]
+
+
+def _open(info: DeviceInfo) -> Device:
     for delegate in delegates():
         if info.id in {d.id for d in delegate.devices()}:
             return delegate.open(info.id, {})

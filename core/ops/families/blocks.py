@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def _transpose_cases(rng: np.random.Generator) -> Iterator[Case]:
     for dtype in (*TESTED, DType.INT4, DType.UINT4, DType.STRING):
         for i in range(3):
             shape = sizes(rng, int(rng.integers(1, 9 if i == 0 else 6)), 1, 3)
-            perm = rng.permutation(len(shape)) - len(shape) * rng.integers(0, 2, len(shape))
+            perm: Any = rng.permutation(len(shape)) - len(shape) * rng.integers(0, 2, len(shape))
             q = SHIFTED if dtype is DType.INT8 else None
             operands = (tensor(rng, dtype, shape, q, i == 1), index(perm, constant=i != 2))
             yield Case(f"{dtype}_{i}", operands, (Result(dtype, OTHER if q else None),))
@@ -132,7 +133,7 @@ def _depth_cases(rng: np.random.Generator, to_space: bool) -> Iterator[Case]:
         for i in range(4):
             block = int(rng.integers(1, 4))
             n, h, w, c = sizes(rng, 4, 1, 3)
-            shape = (n, h, w, c * block * block) if to_space else (n, h * block, w * block, c)
+            shape: Shape = (n, h, w, c * block * block) if to_space else (n, h * block, w * block, c)
             q = SHIFTED if dtype is DType.INT8 else None  # scales are not compared
             result = (Result(dtype, OTHER if q else None),)
             yield Case(f"{dtype}_{i}", (tensor(rng, dtype, shape, q, i == 0),), result, {"block_size": block})
@@ -253,9 +254,9 @@ def _batch_cases(rng: np.random.Generator, to_space: bool) -> Iterator[Case]:
     for dtype in TESTED:
         for i in range(3):
             m = int(rng.integers(1, 3))
-            blocks = rng.integers(1, 4, m)
+            blocks: Any = rng.integers(1, 4, m)
             n, c = sizes(rng, 2, 1, 3)
-            edges = rng.integers(0, 3, (m, 2))
+            edges: Any = rng.integers(0, 3, (m, 2))
             inner = rng.integers(1, 4, m) * blocks  # the size of the larger space
             if to_space:
                 edges = np.minimum(edges, ((inner - 1) // 2)[:, None])

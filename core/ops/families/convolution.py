@@ -3,9 +3,6 @@
 Source: tflite/kernels/conv.cc, depthwise_conv.cc; kernels/internal/reference/{conv,depthwiseconv_float,
 depthwiseconv_uint8}.h, reference/integer_ops/{conv,depthwise_conv}.h. Weights are [out, h, w, in / groups] and
 [1, h, w, in * multiplier].
-
-Integer sums are computed by BLAS in floating point, which is exact as long as no partial sum leaves the mantissa:
-float32 where Σ|w|·max|x - zp| < 2^24, else float64 (2^53).
 """
 
 from __future__ import annotations
@@ -22,8 +19,16 @@ from delegraph.core.ops.cases import bias_for, integers, quantized, reals
 from delegraph.core.ops.fixed_point import (
     activation_range,
     clamp_float,
-    multiply_by_quantized_multiplier,
-    quantize_multipliers,
+)
+from delegraph.core.ops.integer_sums import (
+    accumulated,
+    bias_scale,
+    centred,
+    conv_multipliers,
+    exact_float,
+    rescaled,
+    value_range,
+    weight_scales,
 )
 from delegraph.core.ops.opdef import Case, Form, Kernel, Node, OpDef, Operand, Result, Work, packed
 from delegraph.core.ops.windows import Axis, pad_spatial, row_blocks, windows
@@ -39,6 +44,12 @@ def _axes(node: Node) -> tuple[Axis, Axis]:
     )
 
 
+def _expect_bias(node: Node, channels: int) -> None:
+    if node.has_input(2):
+        bias = node.input(2)
+        node.expect(bias.n_elements == channels, "inputs[2]", f"a bias of {channels} elements", bias.shape)
+
+
 def _conv_shapes(node: Node) -> Sequence[Shape | None]:
     x, w = node.input(0).shape, node.input(1).shape
     node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
@@ -49,9 +60,7 @@ def _conv_shapes(node: Node) -> Sequence[Shape | None]:
         f"weights for {x[3]} input channels, in whole groups",
         w,
     )
-    if node.has_input(2):
-        bias = node.input(2)
-        node.expect(bias.n_elements == w[0], "inputs[2]", f"a bias of {w[0]} elements", bias.shape)
+    _expect_bias(node, w[0])
     h, ww = _axes(node)
     return [(x[0], h.out, ww.out, w[0])]
 
@@ -61,6 +70,7 @@ def _depthwise_shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
     node.expect(len(w) == 4 and w[0] == 1, "inputs[1]", "weights [1, h, w, channels]", w)
     node.expect(x[3] > 0 and w[3] % x[3] == 0, "inputs[1]", f"a multiple of {x[3]} channels", w)
+    _expect_bias(node, w[3])
     h, ww = _axes(node)
     return [(x[0], h.out, ww.out, w[3])]
 
@@ -171,32 +181,6 @@ def _magnitude(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
 # --- quantized kernels --------------------------------------------------------------------------------------------
 
 
-def conv_multipliers(node: Node, channels: int) -> tuple[Array, Array]:
-    """Per output channel the fixed-point ``s_in · s_w / s_out``.
-
-    int8 multiplies in double; uint8 takes the product of the two float32 scales in float32 first.
-    Source: PopulateConvolutionQuantizationParams, GetQuantizedConvolutionMultipler (kernel_util.cc).
-    """
-    s_in, s_out = node.quantization(0).scale, node.output_quantization().scale
-    scales = np.asarray(node.quantization(1).scales, np.float32)
-    node.expect(
-        scales.size in (1, channels), "inputs[1].quantization", f"1 or {channels} scales", scales.size
-    )
-    if node.input(0).dtype is DType.UINT8:
-        product = (np.float32(s_in) * scales[:1]).astype(np.float64)
-    else:
-        product = np.float64(s_in) * scales.astype(np.float64)
-    real = product / np.float64(s_out)
-    q, shift = quantize_multipliers(np.broadcast_to(real, channels))
-    return q, shift
-
-
-def exact_float(weights: Array, axis: int | tuple[int, ...], x_range: int, bias: Array | None = None) -> Any:
-    """The float type in which Σ w·x is exact for |x| ≤ x_range, summing over ``axis``."""
-    largest = int(np.abs(weights.astype(np.int64)).sum(axis).max(initial=0)) * x_range
-    return np.float32 if largest < 1 << 24 else np.float64
-
-
 def _quantized(node: Node, depthwise: bool) -> Kernel:
     x_zp, y_zp = node.quantization(0).zero_point, node.output_quantization().zero_point
     y = node.outputs[0]
@@ -205,17 +189,16 @@ def _quantized(node: Node, depthwise: bool) -> Kernel:
     multiplier, shift = conv_multipliers(node, channels)
     # int8 weights are symmetric: their zero point is not read. uint8 weights have one.
     w_zp = node.quantization(1).zero_point if node.input(0).dtype is DType.UINT8 else 0
-    info = np.iinfo(node.input(0).dtype.numpy)
-    x_range = max(abs(int(info.min) - x_zp), abs(int(info.max) - x_zp))
+    x_range = value_range(node.input(0).dtype, x_zp)
     in_channels = node.input(0).shape[3]
 
     def pack(w: Array) -> Array:
-        centred = w.astype(np.int32) - w_zp
+        weights = w.astype(np.int32) - w_zp
         if depthwise:
-            kind = exact_float(centred, (0, 1, 2), x_range)
-            return centred.astype(kind).reshape(*w.shape[1:3], in_channels, -1)
-        kind = exact_float(centred, (1, 2, 3), x_range)
-        return np.ascontiguousarray(_group_weights(centred.astype(kind), in_channels // w.shape[3]))
+            kind = exact_float(weights, (0, 1, 2), x_range)
+            return weights.astype(kind).reshape(*w.shape[1:3], in_channels, -1)
+        kind = exact_float(weights, (1, 2, 3), x_range)
+        return np.ascontiguousarray(_group_weights(weights.astype(kind), in_channels // w.shape[3]))
 
     weights_of = packed(node.input(1), pack)
     total = _sum_depthwise if depthwise else _sum_conv
@@ -223,18 +206,11 @@ def _quantized(node: Node, depthwise: bool) -> Kernel:
     def run(x: Array, w: Array, bias: Array | None = None) -> Sequence[Array]:
         out = np.empty(y.shape, y.dtype.numpy)
         weights = weights_of(w)
-        offset = None if bias is None else bias.reshape(-1).astype(np.int64)
 
         def finish(sums: Array) -> Array:
-            acc = sums.astype(np.int64)
-            if offset is not None:
-                acc += offset
-                acc = acc.astype(np.int32)  # the accumulator wraps at 32 bits
-            scaled = multiply_by_quantized_multiplier(acc, multiplier, shift)
-            scaled += y_zp
-            return np.clip(scaled, low, high)
+            return rescaled(accumulated(sums, bias), multiplier, shift, y_zp, low, high)
 
-        total(node, x.astype(weights.dtype) - weights.dtype.type(x_zp), 0, weights, finish, out)
+        total(node, centred(x, x_zp, weights.dtype), 0, weights, finish, out)
         return (out,)
 
     return run
@@ -304,6 +280,48 @@ def _cases(rng: np.random.Generator, depthwise: bool) -> Iterator[Case]:
                 )
 
 
+def _all_cases(rng: np.random.Generator, depthwise: bool) -> Iterator[Case]:
+    yield from _cases(rng, depthwise)
+    yield from _extremes(rng, depthwise)
+
+
+def _extremes(rng: np.random.Generator, depthwise: bool) -> Iterator[Case]:
+    """Zero points at the ends, scales far apart, weights that are no constant, what LiteRT refuses."""
+    x_shape, w_shape = (1, 4, 3, 2), ((1, 2, 2, 4) if depthwise else (4, 2, 2, 2))
+    options = {"stride_h": 1, "stride_w": 1, "depth_multiplier": 2}
+    if not depthwise:
+        del options["depth_multiplier"]
+    x, w = Operand(reals(rng, x_shape)), Operand(reals(rng, w_shape))
+    bias, y = Operand(reals(rng, (4,))), (Result(DType.FLOAT32),)
+    yield Case("float32_dynamic_weights", (x, w, bias), y, options)
+    yield Case("bias_misfit", (x, w, Operand(reals(rng, (3,)))), y, options)
+    yield Case("no_window_fits", (Operand(x.data[:, :1]), w, bias), y, {**options, "padding": 1})
+    for dtype in (DType.INT8, DType.UINT8):
+        info = np.iinfo(dtype.numpy)
+        for y_scale in (1e-6, 1e-2, 1e4):
+            for end in (int(info.min), int(info.max)):
+                x_q, data = quantized(rng, dtype, x_shape, zero_point=end)
+                w_q, weights = _weights(rng, dtype, w_shape, 0, False)
+                bias_data, bias_q = bias_for(rng, x_q, w_q, 4)
+                yield Case(
+                    f"{dtype}_scale_{y_scale:g}_zero_{end}",
+                    (Operand(data, x_q), Operand(weights, w_q), Operand(bias_data, bias_q, constant=True)),
+                    (Result(dtype, Quantization.per_tensor(y_scale, end)),),
+                    options,
+                )
+    per_channel = Quantization.per_channel([0.1, 0.2, 0.3, 0.4], 3 if depthwise else 0)
+    one = Quantization.per_tensor(1.0)
+    x = Operand(integers(rng, DType.UINT8, x_shape), one)
+    data, offsets = integers(rng, DType.UINT8, w_shape), np.arange(4, dtype=np.int32)
+    for name, w_q, bias_q in (
+        ("per_channel", per_channel, one),
+        ("bias_scale_near", one, Quantization.per_tensor(1.0199)),
+        ("bias_scale_far", one, Quantization.per_tensor(1.0201)),
+    ):
+        operands = (x, Operand(data, w_q, constant=True), Operand(offsets, bias_q, constant=True))
+        yield Case(f"uint8_{name}", operands, (Result(DType.UINT8, one),), options)
+
+
 def _weights(
     rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], axis: int, per_channel: bool
 ) -> tuple[Quantization, Array]:
@@ -330,8 +348,9 @@ CONV_2D = OpDef(
         Form("int8, int8, int32? -> int8", _conv_quantized),
         Form("uint8, uint8, int32? -> uint8", _conv_quantized),
     ),
+    constraints=(weight_scales(0), bias_scale((DType.UINT8,))),
     bound=bounds.sums(_magnitude),
-    cases=lambda rng: _cases(rng, depthwise=False),
+    cases=lambda rng: _all_cases(rng, depthwise=False),
 )
 
 DEPTHWISE_CONV_2D = OpDef(
@@ -347,8 +366,9 @@ DEPTHWISE_CONV_2D = OpDef(
         Form("int8, int8, int32? -> int8", _depthwise_quantized),
         Form("uint8, uint8, int32? -> uint8", _depthwise_quantized),
     ),
+    constraints=(weight_scales(3), bias_scale((DType.UINT8,))),
     bound=bounds.sums(_magnitude),
-    cases=lambda rng: _cases(rng, depthwise=True),
+    cases=lambda rng: _all_cases(rng, depthwise=True),
 )
 
 OPS = (CONV_2D, DEPTHWISE_CONV_2D)

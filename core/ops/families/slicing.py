@@ -1,7 +1,6 @@
-"""SLICE, STRIDED_SLICE, DYNAMIC_UPDATE_SLICE, REVERSE_V2, REVERSE_SEQUENCE: parts of a tensor, and their order.
+"""SLICE, STRIDED_SLICE, DYNAMIC_UPDATE_SLICE: parts of a tensor.
 
-Source: tflite/kernels/{slice,strided_slice,dynamic_update_slice,reverse,reverse_sequence}.cc, kernels/internal/
-reference/{slice,strided_slice,reverse}.h, reference/reference_ops.h (ReverseSequence).
+Source: tflite/kernels/{slice,strided_slice,dynamic_update_slice}.cc, kernels/internal/reference/strided_slice.h.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def _slice_cases(rng: np.random.Generator) -> Iterator[Case]:
             shape = sizes(rng, int(rng.integers(0 if i == 0 and dtype is not DType.STRING else 1, 7)), 1, 5)
             begin = [int(rng.integers(0, n)) for n in shape]
             size = [
-                int(rng.choice([-1, rng.integers(i > 0, n - b + 1)]))
+                int(rng.choice([-1, int(rng.integers(i > 0, n - b + 1))]))
                 for n, b in zip(shape, begin, strict=True)
             ]
             kind = (DType.INT32, DType.INT64)[i % 2]
@@ -397,7 +396,7 @@ def _update_cases(rng: np.random.Generator) -> Iterator[Case]:
         for i in range(3):
             shape = sizes(rng, int(rng.integers(1, 6)), 1, 4)
             update = [int(rng.integers(0 if i == 0 else 1, n + 1)) for n in shape]
-            start = rng.integers(-2, 6, len(shape))
+            start: Any = rng.integers(-2, 6, len(shape))
             kind = (DType.INT32, DType.INT64)[i % 2]
             operands = (
                 tensor(rng, dtype, shape),
@@ -416,109 +415,6 @@ def _update_cases(rng: np.random.Generator) -> Iterator[Case]:
     nine = tensor(rng, DType.FLOAT32, (1,) * 8 + (2,))
     operands = (nine, tensor(rng, DType.FLOAT32, (1,) * 9), index([0] * 9))
     yield Case("rank_9", operands, (Result(DType.FLOAT32),))
-
-
-# --- REVERSE_V2, REVERSE_SEQUENCE ---------------------------------------------------------------------------------
-
-
-def _flipped(check: Check, rank: int, axes: Sequence[int]) -> list[int]:
-    check(all(-rank <= axis < rank for axis in axes), "axes", f"axes of {rank} dimensions", list(axes))
-    found = sorted(axis % rank for axis in axes)
-    check(
-        found == list(range(found[0], found[0] + len(found))) if found else True,
-        "axes",
-        "neighbours",
-        list(axes),
-    )
-    return found
-
-
-def _reverse_shapes(node: Node) -> Sequence[Shape | None]:
-    shape, axes, found = node.input(0).shape, known(node, 1), node.input(1).shape
-    node.expect(len(shape) <= 8, "inputs[0]", "up to 8 dimensions", shape)
-    node.expect(
-        len(found) == 1 and found[0] <= len(shape), "inputs[1]", f"a vector of up to {len(shape)} axes", found
-    )
-    if axes is not None:
-        _flipped(node.expect, len(shape), axes)
-    return [shape]
-
-
-def _reverse(node: Node) -> Kernel:
-    check = at_run(node)
-    return lambda x, axes: (np.flip(x, _flipped(check, x.ndim, numbers(axes))),)
-
-
-def _reverse_cases(rng: np.random.Generator) -> Iterator[Case]:
-    for i, dtype in enumerate((*TESTED, *TESTED)):
-        shape = sizes(rng, int(rng.integers(1, 6)), 1, 4)
-        first = int(rng.integers(0, len(shape)))
-        axes = np.arange(first, int(rng.integers(first, len(shape))) + 1)
-        axes = rng.permutation(axes) - len(shape) * rng.integers(0, 2, axes.size)
-        yield Case(
-            f"{dtype}_{i}", (tensor(rng, dtype, shape), index(axes, constant=i % 3 > 0)), (Result(dtype),)
-        )
-    x = tensor(rng, DType.FLOAT32, (2, 3, 4))
-    for i, axes in enumerate([[0, 2], [1, 1], [3], [-4], [0, 1, 2], [-1], [0, 1, 2, 0]]):
-        for constant in (True, False):
-            yield Case(f"axes_{i}_{constant}", (x, index(axes, constant=constant)), (Result(DType.FLOAT32),))
-    yield Case("empty", (tensor(rng, DType.FLOAT32, (2, 0)), index([1])), (Result(DType.FLOAT32),))
-    for rank in (8, 9):
-        operands = (tensor(rng, DType.INT8, (1, 2) * 4 + (1,) * (rank - 8)), index([1]))
-        yield Case(f"rank_{rank}", operands, (Result(DType.INT8),))
-
-
-def _reverse_sequence_shapes(node: Node) -> Sequence[Shape | None]:
-    shape, lengths, o = node.input(0).shape, node.input(1).shape, node.options
-    rank = len(shape)
-    node.expect(0 <= o.seq_dim < rank, "seq_dim", f"an axis of {rank} dimensions", o.seq_dim)
-    node.expect(
-        0 <= o.batch_dim < rank and o.batch_dim != o.seq_dim, "batch_dim", "another axis", o.batch_dim
-    )
-    node.expect(
-        lengths == (shape[o.batch_dim],), "inputs[1]", f"a vector of {shape[o.batch_dim]} lengths", lengths
-    )
-    return [shape]
-
-
-def _reverse_sequence(node: Node) -> Kernel:
-    seq, batch = node.options.seq_dim, node.options.batch_dim
-
-    def run(x: Array, lengths: Array) -> Sequence[Array]:
-        n = x.shape[seq]
-        node.require(bool((lengths <= n).all()), f"sequence lengths up to {n}", lengths.max(initial=0))
-        at, length = np.arange(n), lengths.reshape(-1, 1).astype(np.int64)
-        order = np.where(at < length, length - 1 - at, at)
-        view = np.moveaxis(x, (batch, seq), (0, 1))
-        out = np.empty_like(x)
-        np.moveaxis(out, (batch, seq), (0, 1))[...] = view[np.arange(view.shape[0])[:, None], order]
-        return (out,)
-
-    return run
-
-
-def _reverse_sequence_cases(rng: np.random.Generator) -> Iterator[Case]:
-    for i, dtype in enumerate((*TESTED, *TESTED)):
-        shape = sizes(rng, int(rng.integers(2, 5)), 1, 4)
-        seq, batch = (int(axis) for axis in rng.permutation(len(shape))[:2])
-        lengths = rng.integers(-1, shape[seq] + 1, shape[batch])
-        operands = (tensor(rng, dtype, shape), index(lengths, (DType.INT32, DType.INT64)[i % 2], i % 3 > 0))
-        yield Case(f"{dtype}_{i}", operands, (Result(dtype),), {"seq_dim": seq, "batch_dim": batch})
-    x = tensor(rng, DType.FLOAT32, (2, 3))
-    # Not a length beyond the first that is too long: LiteRT looks at the first alone, and writes outside.
-    for i, (lengths, seq, batch) in enumerate(
-        [
-            ([4, 1], 1, 0),
-            ([1, 1], 1, 1),
-            ([1, 1], 2, 0),
-            ([1, 1], 1, 2),
-            ([1], 1, 0),
-            ([1, 1], -1, 0),
-            ([2, 1, 0], 0, 1),
-        ]
-    ):
-        operands = (x, index(lengths))
-        yield Case(f"dims_{i}", operands, (Result(DType.FLOAT32),), {"seq_dim": seq, "batch_dim": batch})
 
 
 # --- declarations -------------------------------------------------------------------------------------------------
@@ -564,29 +460,4 @@ DYNAMIC_UPDATE_SLICE = OpDef(
     cases=_update_cases,
 )
 
-REVERSE_V2 = OpDef(
-    name="REVERSE_V2",
-    inputs=("input", "axes"),
-    outputs=("output",),
-    options="ReverseV2Options",
-    versions=(1, 4),
-    shapes=_reverse_shapes,
-    forms=(
-        one_type("{T}, int32 -> {T}", _reverse, "float32|float16|bfloat16|int8|uint8|int16|int32|int64|bool"),
-    ),
-    bound=bounds.exact,
-    cases=_reverse_cases,
-)
-
-REVERSE_SEQUENCE = OpDef(
-    name="REVERSE_SEQUENCE",
-    inputs=("input", "seq_lengths"),
-    outputs=("output",),
-    options="ReverseSequenceOptions",
-    shapes=_reverse_sequence_shapes,
-    forms=(one_type("{T}, int32|int64 -> {T}", _reverse_sequence, "float32|uint8|int16|int32|int64"),),
-    bound=bounds.exact,
-    cases=_reverse_sequence_cases,
-)
-
-OPS = (SLICE, STRIDED_SLICE, DYNAMIC_UPDATE_SLICE, REVERSE_V2, REVERSE_SEQUENCE)
+OPS = (SLICE, STRIDED_SLICE, DYNAMIC_UPDATE_SLICE)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(exc: Exception, settings: Settings) -> int:
-    failure = describe(exc, settings.help_for)
+    failure = describe(exc, settings)
     if settings.debug:
         traceback.print_exception(exc, file=sys.stderr)
     if settings.as_json:

@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import click
 
+from delegraph.cli.settings import Settings
 from delegraph.core.errors import DataError, DelegraphError, InvalidArgument, InvalidModel, UnsupportedOp
 
 
@@ -60,28 +61,28 @@ class Failure:
         }
 
 
-def describe(exc: Exception, command: str) -> Failure:
-    """The failure for an exception. command: what was called, for tips (``delegraph run``)."""
-    code, message, tip = _describe(exc, command)
+def describe(exc: Exception, settings: Settings) -> Failure:
+    """The failure for an exception. settings: what was called, for tips."""
+    code, message, tip = _describe(exc, settings)
     return Failure(code, _one_line(message), _one_line(tip))
 
 
-def _describe(exc: Exception, command: str) -> tuple[Exit, str, str]:
+def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
     from delegraph.core.abi.values import DelegateError
 
     if isinstance(exc, click.ClickException):
         context = getattr(exc, "ctx", None)
-        command = context.command_path if context is not None else command
+        command = context.command_path if context is not None else settings.help_for
         message = exc.format_message().rstrip(".")
         return Exit.USAGE, message[:1].lower() + message[1:], f"{command} --help"
     if isinstance(exc, InvalidModel):
         tip = "delegraph takes TensorFlow Lite models (.tflite); download or convert the file again"
         return Exit.INVALID_MODEL, str(exc), tip
     if isinstance(exc, UnsupportedOp):
-        tip = exc.advice or "list what the model needs: delegraph inspect MODEL"
-        return Exit.UNSUPPORTED_OP, _without(exc, exc.advice), tip
+        tip = f"see all that stands against this model: delegraph inspect {settings.model}"
+        return Exit.UNSUPPORTED_OP, str(exc), tip
     if isinstance(exc, InvalidArgument):
-        return Exit.BAD_INPUT, _without(exc, exc.advice), exc.advice or f"{command} --help"
+        return Exit.BAD_INPUT, _without(exc, exc.advice), exc.advice or f"{settings.help_for} --help"
     if isinstance(exc, DataError):
         return Exit.BAD_INPUT, str(exc), "the values of an input lead there: try another --input, or --random"
     if isinstance(exc, DelegateError):

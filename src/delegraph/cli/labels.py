@@ -74,7 +74,14 @@ def embedded_labels(model_path: str, files: Sequence[tuple[str, str]]) -> Labels
                 data = file.read(MAX_BYTES)
     except KeyError:
         return None
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as exc:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        EOFError,
+    ) as exc:
         raise ValueError(f"{name} in the model: {exc}") from exc
     except Exception as exc:  # zlib.error, lzma.LZMAError: whatever a decompressor says of damaged data
         raise ValueError(f"{name} in the model: {type(exc).__name__}: {exc}") from exc

@@ -11,6 +11,7 @@ bounded, and the nesting is that of this code).
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ T = TypeVar("T")
 NAME = "TFLITE_METADATA"
 MAX_ITEMS = 256
 MAX_TEXT = 1 << 16
+MAX_TABLES = 4096  # in all: vectors of crafted bytes may overlap
 
 _NORMALIZATION = 1  # ProcessUnitOptions
 _AUDIO = 4  # ContentProperties
@@ -105,14 +107,14 @@ def _normalizations(table: _Table) -> Iterator[tuple[tuple[float, ...], tuple[fl
         options = unit.table(1)
         if unit.byte(0) == _NORMALIZATION and options is not None:
             mean, std = options.floats(0), options.floats(1)
-            if mean and std and all(abs(each) > 0 for each in std):
+            if mean and std and all(map(math.isfinite, mean + std)) and all(std):
                 yield mean, std
 
 
 def _root(data: bytes) -> _Table:
     if data[4:8] != b"M001":
         raise MalformedError(f"expected the identifier b'M001' at byte 4, found {data[4:8]!r}")
-    return _Table(data, _read(data, "<I", 0))
+    return _Table(_Source(data), _read(data, "<I", 0))
 
 
 def _read(data: bytes, form: str, place: int) -> int:
@@ -122,11 +124,26 @@ def _read(data: bytes, form: str, place: int) -> int:
     return int(value)
 
 
+@dataclass
+class _Source:
+    """The bytes, and how many tables have been read from them."""
+
+    data: bytes
+    n_tables: int = 0
+
+    def count_table(self) -> None:
+        self.n_tables += 1
+        if self.n_tables > MAX_TABLES:
+            raise MalformedError(f"expected at most {MAX_TABLES} tables, found more")
+
+
 class _Table:
     """One FlatBuffer table; fields by slot, absent ones as empty or zero. Raises struct.error outside the bytes."""
 
-    def __init__(self, data: bytes, place: int) -> None:
-        self._data, self._place = data, place
+    def __init__(self, source: _Source, place: int) -> None:
+        source.count_table()
+        data = source.data
+        self._source, self._data, self._place = source, data, place
         self._vtable = place - _read(data, "<i", place)
         self._n_slots = (_read(data, "<H", self._vtable) - 4) // 2
 
@@ -150,7 +167,7 @@ class _Table:
 
     def table(self, slot: int) -> _Table | None:
         place = self._field(slot)
-        return _Table(self._data, place + _read(self._data, "<I", place)) if place else None
+        return _Table(self._source, place + _read(self._data, "<I", place)) if place else None
 
     def text(self, slot: int) -> str:
         return self._follow(slot, self._text, "")
@@ -170,7 +187,7 @@ class _Table:
 
     def _tables(self, place: int) -> Iterator[_Table]:
         for item in range(place + 4, place + 4 + 4 * self._count(place, MAX_ITEMS), 4):
-            yield _Table(self._data, item + _read(self._data, "<I", item))
+            yield _Table(self._source, item + _read(self._data, "<I", item))
 
     def _count(self, place: int, limit: int) -> int:
         n = _read(self._data, "<I", place)

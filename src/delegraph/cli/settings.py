@@ -13,11 +13,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass
 class Settings:
-    """debug: show tracebacks. as_json: stdout gets one JSON value and nothing else. help_for: the command that runs."""
+    """debug: show tracebacks. as_json: stdout gets one JSON value and nothing else. help_for: the command that runs.
+    model: the model that it is about, for tips."""
 
     debug: bool = False
     as_json: bool = False
     help_for: str = "delegraph"
+    model: str = "MODEL"
 
 
 def common_options(function: F) -> F:

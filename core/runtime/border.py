@@ -1,0 +1,149 @@
+"""The border to delegates: a device as core uses it. Whatever it does wrong becomes a DelegateError here.
+
+Imports core.abi. A DeviceSlot opens its device when it is first needed, and again after it was lost or after a fork.
+The floor (the reference device) is trusted: what it says of a model or of data is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from delegraph.core.abi.protocols import Device, Packs, Program
+from delegraph.core.abi.values import (
+    Artifact,
+    DelegateError,
+    DeviceInfo,
+    ErrorCode,
+    Estimate,
+    GraphView,
+    Options,
+    Segment,
+    Support,
+    Verdict,
+)
+from delegraph.core.errors import DelegraphError
+
+
+class DeviceSlot:
+    """One device behind the border. Thread-safe.
+
+    generation: counts the openings; what was loaded under an older one is stale.
+    """
+
+    def __init__(self, info: DeviceInfo, open_device: Callable[[], Device], *, is_floor: bool = False) -> None:
+        self.info = info
+        self.is_floor = is_floor
+        self.generation = 0
+        self._open_device = open_device
+        self._device: Device | None = None
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+
+    @property
+    def id(self) -> str:
+        return self.info.id
+
+    @property
+    def resource(self) -> str:
+        """Devices of one resource don't run at the same time."""
+        return self.info.resource or self.info.id
+
+    def device(self) -> Device:
+        """The open device. Raises DelegateError when it can't be opened."""
+        with self._lock:
+            if self._pid != os.getpid():  # after a fork nothing of the parent's device side is used
+                self._device, self._pid = None, os.getpid()
+            if self._device is None:
+                with self.guard("open"):
+                    self._device = self._open_device()
+                self.generation += 1
+            return self._device
+
+    def lose(self) -> None:
+        """Forgets the open device: the next use opens it again."""
+        with self._lock:
+            device, self._device = self._device, None
+        if device is not None:
+            try:
+                device.close()
+            except Exception:  # a lost device may fail in any way; it is gone either way
+                return
+
+    @contextmanager
+    def guard(self, doing: str) -> Iterator[None]:
+        """Turns whatever is raised inside into a DelegateError of this device."""
+        try:
+            yield
+        except DelegateError as exc:
+            if exc.device == self.id:
+                raise
+            raise DelegateError(self.id, exc.code, f"{doing}: {exc}") from exc
+        except DelegraphError as exc:
+            if self.is_floor:
+                raise
+            raise DelegateError(self.id, ErrorCode.INTERNAL, f"{doing}: {type(exc).__name__}: {exc}") from exc
+        except MemoryError as exc:
+            raise DelegateError(self.id, ErrorCode.OUT_OF_MEMORY, f"{doing}: {exc or 'no memory'}") from exc
+        except Exception as exc:
+            if self.is_floor:
+                raise
+            raise DelegateError(self.id, ErrorCode.INTERNAL, f"{doing}: {type(exc).__name__}: {exc}") from exc
+
+    def supports(self, view: GraphView) -> list[Support]:
+        """One answer per node; a device that fails to answer is taken to refuse everything."""
+        try:
+            with self.guard("supports"):
+                answers = list(self.device().supports(view))
+                self._expect(len(answers) == len(view.nodes), "supports", len(view.nodes), f"{len(answers)} answers")
+                self._expect(all(isinstance(a, Support) for a in answers), "supports", "Support values", "others")
+        except DelegateError as exc:
+            return [Support(Verdict.NO, "device.failed", str(exc))] * len(view.nodes)
+        return answers
+
+    def check(self, segment: Segment) -> Support:
+        """The device's answer for the whole segment."""
+        try:
+            with self.guard("check"):
+                answer = self.device().check(segment)
+                self._expect(isinstance(answer, Support), "check", "a Support", type(answer).__name__)
+        except DelegateError as exc:
+            return Support(Verdict.NO, "device.failed", str(exc))
+        return answer
+
+    def estimate(self, view: GraphView) -> Sequence[Estimate | None]:
+        """The device's own costs; all None when it has none, or fails to say."""
+        try:
+            with self.guard("estimate"):
+                found = list(self.device().estimate(view))
+                self._expect(len(found) == len(view.nodes), "estimate", len(view.nodes), len(found))
+                return found
+        except DelegateError:
+            return [None] * len(view.nodes)
+
+    def compile(self, segment: Segment, packs: Packs, options: Options) -> Artifact:
+        """Raises DelegateError."""
+        with self.guard("compile"):
+            artifact = self.device().compile(segment, packs, options)
+            self._expect(isinstance(artifact, Artifact), "compile", "an Artifact", type(artifact).__name__)
+            return artifact
+
+    def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
+        """Raises DelegateError."""
+        with self.guard("load"):
+            program = self.device().load(artifact, segment, packs)
+            scratch, alignment = program.scratch_bytes, program.alignment
+            self._expect(isinstance(scratch, int) and scratch >= 0, "load", "scratch_bytes of at least 0", scratch)
+            self._expect(
+                isinstance(alignment, int) and 0 < alignment <= 4096 and not alignment & (alignment - 1),
+                "load",
+                "an alignment that is a power of two up to 4096",
+                alignment,
+            )
+            return program
+
+    def _expect(self, holds: bool, method: str, expected: object, found: object) -> None:
+        if not holds:
+            raise DelegateError(self.id, ErrorCode.INTERNAL, f"{method}: expected {expected}, found {found}")

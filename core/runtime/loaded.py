@@ -1,0 +1,182 @@
+"""A segment loaded on a device, and the private memory of its runs. Imports core.abi, core.runtime.border.
+
+Two ways to run. On a device that is not watched (in-tree CPU code) a run binds the caller's arrays and happens on the
+caller's thread. A watched device (``may_hang``) never sees a user's memory: inputs are copied to buffers of its own,
+it runs on the worker of its resource, and the caller waits with a time limit. A run that is late is abandoned with all
+that it is bound to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from delegraph.core.abi.protocols import Buffer, Context, Packs, Program
+from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Segment
+from delegraph.core.graph.graph import Array
+from delegraph.core.ops.opdef import TensorSpec
+from delegraph.core.runtime.border import DeviceSlot
+from delegraph.core.runtime.worker import Ticket, worker_for
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """One caller's context, and for a watched device the buffers that it is bound to."""
+
+    generation: int
+    context: Context
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+
+
+class LoadedSegment:
+    """A segment on one device. Thread-safe: each run has a context and buffers of its own.
+
+    artifact: what it was loaded from, kept for loading again when the device was reopened.
+    """
+
+    def __init__(self, segment: Segment, slot: DeviceSlot, artifact: Artifact, packs: Packs) -> None:
+        self.segment, self.slot, self.artifact = segment, slot, artifact
+        self._packs = packs
+        self._lock = threading.Lock()
+        self._program: Program | None = None
+        self._generation = -1
+        self._idle: list[_Place] = []
+        self._delivered = (*segment.outputs, *segment.variables)
+        self._load()
+
+    @property
+    def is_watched(self) -> bool:
+        return self.slot.info.may_hang
+
+    @property
+    def copies(self) -> bool:
+        """Whether inputs and outputs are copied to and from memory of the device's own."""
+        return self.is_watched or self.slot.info.memory_domain != "host"
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Runs on the caller's thread, bound to the arrays themselves. Raises DelegateError.
+
+        outputs: for ``segment.outputs + segment.variables``, of their dtype and shape.
+        """
+        place = self._take()
+        with self.slot.guard("run"):
+            device = self.slot.device()
+            place.context.bind(
+                [_import(device.import_host(np.ascontiguousarray(a)), self.slot) for a in inputs],
+                [_import(device.import_host(a), self.slot) for a in outputs],
+            )
+            place.context.run().wait()
+        self._idle.append(place)
+
+    def start(self, inputs: Sequence[Array], timeout_s: float) -> WatchedRun:
+        """Starts a run on the worker of the device's resource; the inputs are copied before it returns."""
+        place = self._take(watched=True)
+        with self.slot.guard("run"):
+            staged = [_stage(buffer, array) for buffer, array in zip(place.inputs, inputs, strict=True)]
+        deadline = time.monotonic() + timeout_s
+        ticket = worker_for(self.slot.resource).submit(lambda: self._watched(place, staged, deadline))
+        return WatchedRun(self, place, ticket, deadline)
+
+    def _watched(self, place: _Place, staged: list[Array | None], deadline: float) -> list[Array]:
+        """On the worker: moves, runs, moves back. Returns fresh arrays."""
+        with self.slot.guard("run"):
+            device = self.slot.device()
+            moved = [device.write(a, b) for a, b in zip(staged, place.inputs, strict=True) if a is not None]
+            place.context.run(after=moved, deadline=deadline).wait(max(0.0, deadline - time.monotonic()))
+            results = []
+            for i, buffer in zip(self._delivered, place.outputs, strict=True):
+                spec = self.segment.specs[i]
+                view = buffer.host_view()
+                if view is None:
+                    result = np.empty(spec.shape, spec.dtype.numpy)
+                    device.read(buffer, result).wait(max(0.0, deadline - time.monotonic()))
+                else:
+                    result = view[: spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape).copy()
+                results.append(result)
+            return results
+
+    def _give_back(self, place: _Place) -> None:
+        self._idle.append(place)
+
+    def _take(self, *, watched: bool = False) -> _Place:
+        while self._idle:
+            place = self._idle.pop()
+            if place.generation == self._fresh_generation():
+                return place
+        program = self._load()
+        with self.slot.guard("run"):
+            device = self.slot.device()
+            scratch = device.allocate(program.scratch_bytes, program.alignment)
+            place = _Place(self._generation, program.context(scratch), [], [])
+            if watched:
+                place.inputs = [self._buffer(i, program) for i in self.segment.inputs]
+                place.outputs = [self._buffer(i, program) for i in self._delivered]
+                place.context.bind(place.inputs, place.outputs)
+            return place
+
+    def _buffer(self, tensor: int, program: Program) -> Buffer:
+        wanted = _size(self.segment.specs[tensor])
+        buffer = self.slot.device().allocate(wanted, program.alignment)
+        if buffer.size_bytes < wanted:
+            raise DelegateError(
+                self.slot.id, ErrorCode.INTERNAL, f"allocate: expected {wanted} bytes, found {buffer.size_bytes}"
+            )
+        return buffer
+
+    def _fresh_generation(self) -> int:
+        self.slot.device()
+        return self.slot.generation
+
+    def _load(self) -> Program:
+        """The program, loaded again if the device was reopened since."""
+        with self._lock:
+            generation = self._fresh_generation()
+            if self._program is None or self._generation != generation:
+                self._program = self.slot.load(self.artifact, self.segment, self._packs)
+                self._generation = generation
+            return self._program
+
+
+class WatchedRun:
+    """A run under way on a watched device."""
+
+    def __init__(self, loaded: LoadedSegment, place: _Place, ticket: Ticket, deadline: float) -> None:
+        self._loaded, self._place, self._ticket, self._deadline = loaded, place, ticket, deadline
+
+    def finish(self) -> list[Array]:
+        """Waits for the end; the results in fresh arrays. Raises DelegateError; after TIMEOUT the worker's thread, the
+        context and its buffers are left to the late run."""
+        slot = self._loaded.slot
+        try:
+            found: list[Array] = self._ticket.result(max(0.0, self._deadline - time.monotonic()))
+        except TimeoutError:
+            worker_for(slot.resource).abandon()
+            raise DelegateError(slot.id, ErrorCode.TIMEOUT, "run: not ended in time") from None
+        self._loaded._give_back(self._place)
+        return found
+
+
+def _size(spec: TensorSpec) -> int:
+    return max(1, spec.size_bytes)
+
+
+def _import(buffer: Buffer | None, slot: DeviceSlot) -> Buffer:
+    if buffer is None:
+        raise DelegateError(slot.id, ErrorCode.INTERNAL, "import_host: expected a buffer over host memory, found None")
+    return buffer
+
+
+def _stage(buffer: Buffer, array: Array) -> Array | None:
+    """Copies into a buffer that the host can address; else a copy for ``write`` to move."""
+    view = buffer.host_view()
+    if view is None:
+        return np.array(array, order="C")
+    np.copyto(view[: array.nbytes].view(array.dtype).reshape(array.shape), array)
+    return None
+
+

@@ -1,0 +1,80 @@
+"""Packs: constants in devices' own layouts, kept in memory once, and in the store for the next process.
+
+Imports core.abi and core.runtime.store. Implements core.abi.protocols.Packs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from delegraph.core.abi.values import DelegateError, ErrorCode
+from delegraph.core.graph.graph import Array
+from delegraph.core.runtime.key import Key
+
+if TYPE_CHECKING:
+    from delegraph.core.runtime.store import Store  # only whoever opens a store pays for its import
+
+
+class PackStore:
+    """The packs of one process. Thread-safe. store: where they outlive it; None keeps them in memory only.
+
+    A pack lives in memory as long as a program holds it.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._alive: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()
+        self._digests: dict[tuple[int, int, str, tuple[int, ...]], tuple[Array, str]] = {}
+        self.made = 0
+        """Packs made in this process, not found; a warm start makes none."""
+
+    def get(self, name: str, make: Callable[[], Array] | None = None) -> Array:
+        """See core.abi.protocols.Packs."""
+        with self._lock:
+            found = self._alive.get(name)
+            if found is None:
+                found = self._stored(name)
+            if found is None:
+                if make is None:
+                    raise DelegateError("packs", ErrorCode.ARTIFACT_REFUSED, f"there is no pack {name}")
+                found = np.ascontiguousarray(make())
+                self.made += 1
+                if self._store is not None:
+                    header = f"{found.dtype.str}|{','.join(map(str, found.shape))}".encode().ljust(64, b"\0")
+                    self._store.put(_key(name), header, found.reshape(-1).view(np.uint8))
+                found.flags.writeable = False
+            self._alive[name] = found
+            return found
+
+    def digest(self, value: Array) -> str:
+        """See core.abi.protocols.Packs."""
+        pointer: int = value.__array_interface__["data"][0]
+        where = (pointer, value.nbytes, value.dtype.str, value.shape)
+        with self._lock:
+            known = self._digests.get(where)
+            if known is not None:
+                return known[1]
+        h = hashlib.sha256(f"{value.dtype.str}|{value.shape}|".encode())
+        h.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        with self._lock:
+            self._digests[where] = (value, h.hexdigest())  # holding the array keeps its address its own
+        return h.hexdigest()
+
+    def _stored(self, name: str) -> Array | None:
+        entry = None if self._store is None else self._store.get(_key(name))
+        if entry is None or len(entry.payload) < 64:
+            return None
+        dtype, _, shape = bytes(entry.payload[:64]).rstrip(b"\0").decode().partition("|")
+        data = np.frombuffer(entry.payload, np.uint8)[64:]
+        return data.view(dtype).reshape([int(n) for n in shape.split(",") if n])
+
+
+def _key(name: str) -> Key:
+    return Key("pack", {"name": name})

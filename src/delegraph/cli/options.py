@@ -1,0 +1,96 @@
+"""Types of options that several commands share, and the options that say how a model is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:  # generic for type checkers only: older releases of click can't be subscripted
+    ListType = click.ParamType[list[Any]]
+    IntType = click.ParamType[int]
+else:
+    ListType = IntType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CommaList(ListType):
+    """Items separated by commas, each read by ``item``."""
+
+    def __init__(self, name: str, item: Callable[[str], Any], expected: str) -> None:
+        self.name, self._item, self._expected = name, item, expected
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        if isinstance(value, list):
+            return value
+        try:
+            return [self._item(part.strip()) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"expected {self._expected}, found {value!r}", param, ctx)
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError
+    return value
+
+
+NAMES = CommaList("names", _name, "names separated by commas")
+NUMBERS = CommaList("numbers", _finite, "numbers separated by commas")
+
+
+class Seed(IntType):
+    """A seed of random values; says what happened when it swallowed the model's name."""
+
+    name = "seed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            seed = int(value)
+        except (TypeError, ValueError):
+            self.fail(
+                f"expected a whole number as the seed, found {value!r}; put MODEL before --random", param, ctx
+            )
+        if seed < 0:
+            self.fail(f"expected a seed of at least 0, found {seed}", param, ctx)
+        return seed
+
+
+def compile_options(function: F) -> F:
+    """``--devices``, ``--numerics``, ``--threads`` and ``--fallback``, named as ``dg.compile`` has them."""
+    for option in (
+        click.option(
+            "--fallback",
+            type=click.Choice(["allow", "error"]),
+            default="allow",
+            show_default=True,
+            help="When a device can't run something: let the next one (allow), or stop (error).",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(min=1), help="How many threads the CPU may use; all by default."
+        ),
+        click.option(
+            "--numerics",
+            type=click.Choice(["exact", "fast"]),
+            default="exact",
+            show_default=True,
+            help="exact: LiteRT's reference results; fast: also devices that round otherwise.",
+        ),
+        click.option(
+            "--devices",
+            type=NAMES,
+            metavar="LIST",
+            help="Devices in order of preference, as cpu or opencl:0,cpu (default: cpu).",
+        ),
+    ):
+        function = option(function)
+    return function
