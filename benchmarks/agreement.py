@@ -95,7 +95,7 @@ def compare(model: Model | Path, name: str, devices: str, oracle: Oracle, runs: 
         outputs = compiled.graphs.main.outputs
         found = []
         for given in inputs:
-            values = session.run(0, given)
+            values = session.run(0, given, resized=True)
             found.append([values[i] for i in outputs])
     except dg.DelegraphError as exc:
         row.outcome, row.reason = "differs", f"failed in the run: {exc}"

@@ -50,7 +50,7 @@ def _indices(vector: Any) -> tuple[int, ...]:
 
 def _tensor(model: Model, index: int, table: Table, place: str) -> Tensor:
     shape: Shape = _indices(table.shape)
-    signature = table.shape_signature
+    signature = _indices(table.shape_signature)
     data = external_data(model, table) if table.external_buffer else model.buffer_data(table.buffer)
     dtype = DType(table.type)
     return Tensor(
@@ -58,14 +58,21 @@ def _tensor(model: Model, index: int, table: Table, place: str) -> Tensor:
         name=table.name or "",
         dtype=dtype,
         shape=shape,
-        shape_signature=shape if signature is None else _indices(signature),
-        has_shape_signature=signature is not None and len(signature) > 0,
+        shape_signature=_signature(shape, signature),
+        has_shape_signature=len(signature) > 0,
         quantization=_quantization(table.quantization, len(shape), place, model.source),
         data=data if data is not None and not table.is_variable else None,
         is_variable=bool(table.is_variable),
         sparsity=table.sparsity,
         buffer_index=table.buffer,
     )
+
+
+def _signature(shape: Shape, signature: Shape) -> Shape:
+    """The shape with -1 where any size goes. Only the -1 of a signature count: some files say nonsense beside them."""
+    if len(signature) != len(shape):
+        return shape
+    return tuple(-1 if unknown == -1 else size for size, unknown in zip(shape, signature, strict=True))
 
 
 def _quantization(table: Table | None, rank: int, place: str, source: str) -> Quantization | None:

@@ -90,6 +90,18 @@ def call(function: str, *args: Operand) -> Expression:
     return Expression(function, tuple(_wrap(a) for a in args))
 
 
+def _maximum(a: Any, b: Any) -> Any:
+    """``a > b ? a : b``, so ``b`` where ``a`` is a NaN; NumPy's own gives the NaN."""
+    y, nan = np.maximum(a, b), np.not_equal(a, a)
+    return np.where(nan, b, y) if nan.any() else y
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    """``a < b ? a : b``, as ``_maximum``."""
+    y, nan = np.minimum(a, b), np.not_equal(a, a)
+    return np.where(nan, b, y) if nan.any() else y
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -110,8 +122,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "round_even": np.rint,
     "pow": np.power,
     "sign": np.sign,
-    "maximum": lambda a, b: np.where(a > b, a, b),
-    "minimum": lambda a, b: np.where(a < b, a, b),
+    "maximum": _maximum,
+    "minimum": _minimum,
     "less": np.less,
     "less_equal": np.less_equal,
     "greater": np.greater,

@@ -45,8 +45,6 @@ def quantize_multiplier(multiplier: float) -> tuple[int, int]:
         shift += 1
     if shift < -31:
         return 0, 0
-    if shift > 30:
-        return INT32_MAX, 30
     return q, shift
 
 
@@ -84,11 +82,14 @@ def multiply_by_quantized_multiplier(x: Array, multiplier: Any, shift: Any) -> A
 
     x: int32 or int64 array with values in int32's range; ``x << shift`` wraps as in C. multiplier, shift: int or int64
     arrays that broadcast. Source: MultiplyByQuantizedMultiplier(int32).
+
+    NOTE: real models have scales near 1e-35 and so shifts above 31, which C does not define: the count is taken
+    modulo 32, as the x86 build of LiteRT does.
     """
     shift = np.asarray(shift, np.int64)
     x = np.asarray(x, np.int64)
     if np.any(shift > 0):
-        x = (x << np.maximum(shift, 0)).astype(np.int32).astype(np.int64)
+        x = (x << np.where(shift > 0, shift & 31, 0)).astype(np.int32).astype(np.int64)
     high = x * np.asarray(multiplier, np.int64)
     high += 1 << 30
     high >>= 31
@@ -172,12 +173,69 @@ def inverse_square_root(x: Array) -> tuple[Array, Array]:
     root = np.full(value.shape, 1 << 28, np.int64)  # 1 with 3 integer bits
     for _ in range(5):
         cube = np.clip(high_mul(high_mul(root, root), root) << 6, INT32_MIN, INT32_MAX)
-        step = high_mul(np.int64((1 << 28) + (1 << 27)), root) - high_mul(half_value, cube)
+        step = high_mul(root, (1 << 28) + (1 << 27)) - high_mul(half_value, cube)
         root = np.clip(step << 3, INT32_MIN, INT32_MAX)
     root = high_mul(root, 1518500250)  # sqrt(2) / 2
     root = np.where(shift < 0, root << np.maximum(-shift, 0), root)
     one = np.asarray(x) <= 1
     return np.where(one, INT32_MAX, root), np.where(one, 0, np.maximum(shift, 0))
+
+
+def exp_on_negative_values(x: Array, integer_bits: int) -> Array:
+    """e^x for x ≤ 0, int32 fixed point with that many bits before the point, as fractions of 2^31; all held as int64.
+
+    Source: gemmlowp: e^x over [-1/4, 0) from a polynomial about -1/8, times e^-2^k for each further bit of -x.
+    """
+    high_mul = saturating_rounding_doubling_high_mul
+    point = 31 - integer_bits
+    quarter = 1 << (point - 2)
+    rest = (x & (quarter - 1)) - quarter
+    y = np.clip(rest << integer_bits, INT32_MIN, INT32_MAX) + (1 << 28)
+    y2 = high_mul(y, y)
+    y4 = rounding_divide_by_pot(high_mul(y2, y2), 2)
+    tail = rounding_divide_by_pot(high_mul(y4 + high_mul(y2, y), _fraction(1 / 3)) + y2, 1)
+    middle = _fraction(math.exp(-1 / 8))
+    result = middle + high_mul(y + tail, middle)
+    remaining = rest - x
+    for k in range(-2, integer_bits):
+        factor = _fraction(math.exp(-(2.0**k)))
+        result = np.where(remaining & (1 << (point + k)), high_mul(result, factor), result)
+    return np.where(x == 0, INT32_MAX, result)
+
+
+def log_from_1(x: Array, x_bits: int, bits: int) -> Array:
+    """The natural logarithm of values from 1 up, int32 fixed point with ``x_bits`` bits before the point; ``bits`` in
+    the result. Source: log_x_for_x_greater_than_or_equal_to_1_impl (kernels/internal/common.h)."""
+    high_mul = saturating_rounding_doubling_high_mul
+
+    def shifted(value: Array, left: Any) -> Array:
+        saturated: Array = np.clip(np.asarray(value, np.int64) << left, INT32_MIN, INT32_MAX)
+        return saturated
+
+    wide = 31 - (bits + 1)  # fraction bits while adding up
+    root, half_root, root_2 = _fraction(0.5**0.25), _fraction(0.5**0.5), 2.0**0.25
+    quarter = 1 << (wide - 2)
+    # x is a power of two times r, in two ways; the r next to 2^-1/4 is taken
+    zeros = 32 - _bit_length(x)
+    r_a = shifted(high_mul(shifted(x, zeros - 1), half_root), 1)
+    power_a = np.clip(shifted(x_bits - zeros, wide) + quarter, INT32_MIN, INT32_MAX)
+    zeros_b = 31 - _bit_length(high_mul(x, half_root))
+    r_b = shifted(x, zeros_b)
+    power_b = np.clip(shifted(x_bits - zeros_b, wide) - quarter, INT32_MIN, INT32_MAX)
+    r, power = np.minimum(r_a, r_b), np.maximum(power_a, power_b)
+    # log(r) as a rational function
+    p, q = (r + root + 1) >> 1, 2 * (r - root)
+    square = high_mul(q, q)
+    numerator = high_mul(q, r) + high_mul(high_mul(q, square), _fraction(11 / 240 * root_2))
+    inner = _fraction(2 / root_2 - root_2) + q + high_mul(square, _fraction(root_2 / 20))
+    denominator = high_mul(p, inner) + high_mul(q, _fraction(root_2 / 4))
+    log_r = high_mul(rounding_divide_by_pot(numerator, bits + 1), one_over_one_plus_x(denominator))
+    return shifted(high_mul(power, _fraction(math.log(2))) + log_r, 1)
+
+
+def _fraction(x: float) -> int:
+    """A real in (0, 1) as a fraction of 2^31."""
+    return round(x * 2.0**31)
 
 
 def activation_range(activation: int, dtype: DType, quantization: Quantization | None) -> tuple[int, int]:

@@ -40,8 +40,8 @@ def value_range(dtype: DType, zero_point: int) -> int:
 
 
 def exact_float(weights: Array, axis: int | tuple[int, ...], x_range: int) -> Any:
-    """The float type in which Σ w·x is exact for |x| ≤ x_range, summing over ``axis``."""
-    largest = int(np.abs(weights.astype(np.int64)).sum(axis).max(initial=0)) * x_range
+    """The float type in which Σ w·x is exact for |x| ≤ x_range, summing over ``axis``; weights: int32."""
+    largest = int(np.abs(weights).sum(axis, dtype=np.int64).max(initial=0)) * x_range
     return np.float32 if largest < 1 << 24 else np.float64
 
 

@@ -19,7 +19,7 @@ from delegraph.core.ops.broadcasting import BLOCK_ELEMENTS, elementwise, per_ten
 from delegraph.core.ops.cases import integers, reals
 from delegraph.core.ops.expression import Expression, evaluate
 from delegraph.core.ops.fixed_point import round_half_away
-from delegraph.core.ops.opdef import Case, Kernel, Node, Operand, Result
+from delegraph.core.ops.opdef import Bound, Case, Form, Kernel, Node, OpDef, Operand, Result
 
 Function = Callable[[Array], Array]
 
@@ -198,9 +198,26 @@ def _int16_points(x_q: Quantization, y_q: Quantization, f: Function) -> Array:
 
 
 def through_float64(f: Function) -> Function:
-    """A NumPy function on float32 values, computed in float64 and rounded once: nearly always what C's ``expf`` and
-    its like give, while NumPy's own float32 versions are off by up to a few units in the last place."""
+    """A NumPy function on float32 values, computed in float64 and rounded once: what C's ``expf``, ``tanhf`` and their
+    like give in a table, but where one is a last bit off just at a half (glibc 2.36: one entry in about 10^5)."""
     return lambda x: f(x.astype(np.float64)).astype(np.float32)
+
+
+# --- declarations -------------------------------------------------------------------------------------------------
+
+
+def unary_op(name: str, forms: Sequence[Form], bound: Bound, cases: Any, **fields: Any) -> OpDef:
+    """The OpDef of an op on one operand whose output has its shape. fields: of OpDef."""
+    return OpDef(
+        name=name,
+        inputs=("input",),
+        outputs=("output",),
+        shapes=same_shape,
+        forms=tuple(forms),
+        bound=bound,
+        cases=cases,
+        **fields,
+    )
 
 
 # --- cases --------------------------------------------------------------------------------------------------------

@@ -86,9 +86,7 @@ def passing_model(tensors: Sequence[Given], metadata: bytes = b"") -> Model:
 def _tensor(given: Given) -> Table:
     fields: dict[str, Any] = {}
     if given.scale:
-        fields["quantization"] = Table(
-            "QuantizationParameters", scale=[given.scale], zero_point=[given.zero_point]
-        )
+        fields["quantization"] = Table("QuantizationParameters", scale=[given.scale], zero_point=[given.zero_point])
     if -1 in given.shape:
         fields["shape_signature"] = list(given.shape)
     shape = [abs(n) for n in given.shape]

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import require
+from tools import train_digits
+from tools.train_digits import Digits
 
 import delegraph as dg
 from delegraph import demo
 from delegraph.core.graph.graph import Array
 from delegraph.testing import Oracle
-from tools import train_digits
-from tools.train_digits import Digits
 
 FOLDER = demo.model_path("int8").parent
 OPS = ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED", "SOFTMAX"]
@@ -98,9 +97,9 @@ def test_unknown_model() -> None:
 
 
 def test_files_are_small() -> None:
-    require_files = [*FOLDER.glob("*.tflite"), FOLDER / "digits.npz"]
-    assert len(require_files) == 3
-    assert sum(path.stat().st_size for path in require_files) < CEILING_BYTES
+    files = [*FOLDER.glob("*.tflite"), FOLDER / "digits.npz"]
+    assert len(files) == 3
+    assert sum(path.stat().st_size for path in files) < CEILING_BYTES
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.interpreter import samples, scripts
-from tests.interpreter.transcript import Entry, Models, run
+from tests.interpreter import samples
+from tests.interpreter.transcript import Entry, Models, run, scripts
 from tests.support import require, shared_path
 
 from delegraph import interpreter as twin
@@ -76,7 +76,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return Models(samples.write_all(tmp_path_factory.mktemp("models")), shared_path() / "models" / "real")
 
 
-@pytest.mark.parametrize("name", scripts.SCRIPTS)
+@pytest.mark.parametrize("name", scripts())
 def test_same_transcript(name: str, litert: _Child, models: Models) -> None:
     module = SimpleNamespace(
         Interpreter=twin.Interpreter,
@@ -85,7 +85,7 @@ def test_same_transcript(name: str, litert: _Child, models: Models) -> None:
         load_delegate=twin.load_delegate,
     )
     expected = litert.run(name, models)
-    found = run(getattr(scripts, name), module, models)
+    found = run(name, module, models)
     differences = list(_differences(expected, found))
     assert not differences, "\n".join(differences)
 
@@ -98,7 +98,7 @@ def _differences(expected: list[Entry], found: list[Entry]) -> Iterator[str]:
             piled = theirs[2]
             theirs = (*theirs[:2], said)
         if line != our_line:
-            yield f"LiteRT went on with line {line}, delegraph with line {our_line}"
+            yield f"LiteRT went on with line {line}, delegraph with line {our_line}: {str(ours)[:200]}"
             return
         if not _is_same(theirs, ours):
             yield f"line {line}: " + _first_difference(theirs, ours)

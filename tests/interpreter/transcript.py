@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+MODULES = ("construction", "values", "memory", "state", "programs")
 
 Entry = tuple[int, Any]
 """(line of the script, what happened)."""
@@ -81,9 +84,25 @@ def encode(value: Any) -> Any:
     return ("object", type(value).__name__)
 
 
-def run(script: Callable[..., None], module: SimpleNamespace, models: Models) -> list[Entry]:
+def scripts() -> list[str]:
+    """The names of all scripts: ``module.function``."""
+    modules = [_module(name) for name in MODULES]
+    return [
+        f"{name}.{function}"
+        for name, module in zip(MODULES, modules, strict=True)
+        for function, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__
+    ]
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"tests.interpreter.scripts.{name}")
+
+
+def run(name: str, module: SimpleNamespace, models: Models) -> list[Entry]:
     """The transcript of one script; an exception that it did not expect is the last entry."""
-    transcript = Transcript()
+    where, _, function = name.partition(".")
+    script, transcript = getattr(_module(where), function), Transcript()
     try:
         script(module, models, transcript)
     except Exception as exc:

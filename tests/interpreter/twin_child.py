@@ -12,7 +12,6 @@ import sys
 from types import SimpleNamespace
 
 from ai_edge_litert import interpreter as litert
-from tests.interpreter import scripts
 from tests.interpreter.transcript import run
 
 
@@ -32,7 +31,7 @@ def main() -> None:
             name, models = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(run(getattr(scripts, name), module, models), replies)
+        pickle.dump(run(name, module, models), replies)
         replies.flush()
 
 

@@ -77,7 +77,7 @@ def _turned(x: Array, adjoint: bool) -> Array:
 def _product(x: Array, y: Array) -> Array:
     """``x @ y`` with broadcasting; one call of BLAS where ``y`` is the same matrix for every batch."""
     if y.ndim <= x.ndim and all(n == 1 for n in y.shape[:-2]) and x.ndim > 2:
-        matrix = y.reshape(y.shape[-2:])
+        matrix = y.reshape(-1, y.shape[-1])
         flat = x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
         return (flat @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
     return x @ y

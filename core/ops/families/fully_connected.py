@@ -121,9 +121,9 @@ def _quantized(node: Node) -> Kernel:
         weights = weights_of(w)
         rows = _rows(x, w)
         out = np.empty((rows.shape[0], w.shape[0]), y.dtype.numpy)
-        for part in blocks(rows.shape[0], max(w.shape)):
-            sums = centred(rows[part], x_q.zero_point, weights.dtype) @ weights.T
-            out[part] = _rescaled(accumulated(sums, bias), factor, y_q.zero_point, low, high)
+        sums = centred(rows, x_q.zero_point, weights.dtype) @ weights.T
+        for part in blocks(*sums.shape):
+            out[part] = _rescaled(accumulated(sums[part], bias), factor, y_q.zero_point, low, high)
         return (out.reshape(y.shape),)
 
     return _empty(node) or run
@@ -133,7 +133,8 @@ def _rescaled(acc: Array, factor: Array, zero_point: int, low: int, high: int) -
     """``round(acc · factor) + zero_point``, clamped; int32 arithmetic that wraps, as compiled for x86."""
     scaled = c_int32(round_half_away(acc * factor))
     scaled += zero_point
-    return np.clip(scaled.astype(np.int32), low, high)
+    y: Array = np.clip(scaled.astype(np.int32), low, high)
+    return y
 
 
 # --- rules --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ compares them in debug builds only, so that a difference has no effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Quantization, Shape
 from delegraph.core.ops import bounds
 from delegraph.core.ops.cases import integers, reals
-from delegraph.core.ops.fixed_point import activation_range, clamp_float
+from delegraph.core.ops.fixed_point import activation_bounds, activation_range
 from delegraph.core.ops.opdef import (
     Case,
     Form,
@@ -52,6 +53,13 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
 
 def _work(node: Node) -> Work:
     return elementwise_work(node, per_element=node.options.filter_height * node.options.filter_width)
+
+
+def _reaching(along: Axis) -> Axis:
+    """Without the rows of a large window that lie outside for every output: padding stays as small as the data."""
+    first = max(0, along.pad_before - (along.out - 1) * along.stride)
+    last = min(along.window, along.size + along.pad_before)
+    return replace(along, window=max(last - first, 1), pad_before=along.pad_before - first)
 
 
 # --- windows ------------------------------------------------------------------------------------------------------
@@ -98,40 +106,45 @@ def _counts(h: Axis, w: Axis) -> Array:
 
 # --- kernels ------------------------------------------------------------------------------------------------------
 
-Finish = Callable[[Array, Array], Array]
-"""``finish(sums, counts)``: [n, h, w, c] and [h, w, 1] → what the op gives."""
+
+def _clamp(y: Array, activation: int) -> Array:
+    """A fused activation; without one, infinities become the largest floats."""
+    low, high = activation_bounds(activation)
+    limit = float(np.finfo(np.float32).max)
+    return np.clip(y, np.float32(max(low, -limit)), np.float32(min(high, limit)))
 
 
 def _by_rows(node: Node, x: Array, fill: Any, pool: Callable[[Array, Axis, Axis, slice], Array]) -> Array:
     """``pool(padded, h, w, rows)`` for blocks of output rows of each image; ``h`` tells the block's rows."""
     y = node.outputs[0]
-    h, w = _axes(node)
+    h, w = map(_reaching, _axes(node))
     out = np.empty(y.shape, y.dtype.numpy)
     if out.size == 0:
         return out
     padded = pad_spatial(x, h, w, fill)
     row_bytes = padded.shape[2] * x.shape[3] * 8 * h.stride
     for image, rows in row_blocks(out.shape[0], h.out, row_bytes):
-        n_rows = rows.stop - rows.start
-        part = padded[image : image + 1, rows.start * h.stride :]
-        block = Axis(h.size, h.window, h.stride, 1, h.pad_before, n_rows)
-        out[image, rows] = pool(part, block, w, rows)[0]
+        part = padded[image : image + 1, rows.start * h.stride : (rows.stop - 1) * h.stride + h.window]
+        out[image, rows] = pool(part, replace(h, out=rows.stop - rows.start), w, rows)[0]
     return out
 
 
 def _float_pool(finish: Callable[[Array, Array], Array], square: bool) -> Callable[[Node], Kernel]:
-    """``prepare`` of a pool that sums floats, or their squares."""
+    """``prepare`` of a pool that sums floats, or their squares.
+
+    finish: (sums [n, h, w, c], counts [h, w, 1]) → what the op gives.
+    """
 
     def prepare(node: Node) -> Kernel:
         activation = node.options.fused_activation_function
         counts = _counts(*_axes(node)).astype(np.float32)
 
         def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:
-            sums = _float_sums(part, h, w)
             with np.errstate(all="ignore"):
-                return clamp_float(finish(sums, counts[rows]), activation)
+                sums = _float_sums(part * part if square else part, h, w)
+                return _clamp(finish(sums, counts[rows]), activation)
 
-        return lambda x: (_by_rows(node, x * x if square else x, 0, pool),)
+        return lambda x: (_by_rows(node, x, 0, pool),)
 
     return prepare
 
@@ -171,7 +184,7 @@ def _max_float(node: Node) -> Kernel:
     least = np.finfo(np.float32).min
 
     def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:
-        return clamp_float(np.fmax(_separable(part, h, w, np.fmax), least), activation)
+        return _clamp(np.fmax(_separable(part, h, w, np.fmax), least), activation)
 
     return lambda x: (_by_rows(node, x, least, pool),)
 
@@ -189,6 +202,7 @@ def _cases(rng: np.random.Generator, dtypes: Sequence[DType]) -> Iterator[Case]:
         ("wide_window", (1, 2, 3, 2), (5, 7), (1, 2), SAME),
         ("gaps", (1, 7, 8, 2), (1, 2), (3, 4), VALID),
         ("one", (1, 1, 1, 1), (1, 1), (1, 1), VALID),
+        ("huge_window", (1, 3, 4, 2), (1000, 1001), (2, 1), SAME),
         ("even", (1, 6, 6, 1), (2, 2), (2, 2), VALID),
         ("empty", (0, 4, 4, 2), (2, 2), (2, 2), VALID),
         ("no_channels", (1, 4, 4, 0), (2, 2), (2, 2), SAME),
@@ -199,13 +213,17 @@ def _cases(rng: np.random.Generator, dtypes: Sequence[DType]) -> Iterator[Case]:
     ]
     for i in range(6):
         n, c = (int(k) for k in rng.integers(1, 4, 2))
-        size, window, stride = rng.integers(1, 9, 2), rng.integers(1, 5, 2), rng.integers(1, 5, 2)
+        (height, width), (kh, kw), (sh, sw) = (
+            rng.integers(1, 9, 2),
+            rng.integers(1, 5, 2),
+            rng.integers(1, 5, 2),
+        )
         padding = int(rng.integers(0, 2))
         if padding == VALID:
-            size = np.maximum(size, window)
-        pair = [(int(a[0]), int(a[1])) for a in (size, window, stride)]
-        fixed.append((f"random_{i}", (n, *pair[0], c), pair[1], pair[2], padding))
-    for name, shape, window, stride, padding in fixed:
+            height, width = max(height, kh), max(width, kw)
+        shape = (n, int(height), int(width), c)
+        fixed.append((f"random_{i}", shape, (int(kh), int(kw)), (int(sh), int(sw)), padding))
+    for name, x_shape, window, stride, padding in fixed:
         options = {
             "padding": padding,
             "filter_height": window[0],
@@ -217,9 +235,9 @@ def _cases(rng: np.random.Generator, dtypes: Sequence[DType]) -> Iterator[Case]:
         for dtype in dtypes:
             q = None
             if dtype is DType.FLOAT32:
-                x = reals(rng, shape)
+                x = reals(rng, x_shape)
             else:
-                x = integers(rng, dtype, shape)
+                x = integers(rng, dtype, x_shape)
                 zero_point = 0 if dtype is DType.INT16 else int(integers(rng, dtype, ()))
                 q = Quantization.per_tensor(float(rng.uniform(0.002, 0.3)), zero_point)
             yield Case(f"{dtype}_{name}", (Operand(x, q),), (Result(dtype, q),), options)
@@ -230,17 +248,18 @@ def _more_cases(rng: np.random.Generator, dtypes: Sequence[DType]) -> Iterator[C
     """Halves, special values, tensors without a quantization and with two that differ."""
     options = {"filter_height": 1, "filter_width": 2, "stride_h": 1, "stride_w": 2}
     special = np.array([np.nan, 1, np.nan, np.nan, -np.inf, -np.inf, np.inf, 0], np.float32)
-    yield Case(
-        "float32_special",
-        (Operand(special.reshape(1, 1, 8, 1)),),
-        (Result(DType.FLOAT32),),
-        {**options, "fused_activation_function": 3},
-    )
+    for activation in range(4):
+        yield Case(
+            f"float32_special_{activation}",
+            (Operand(special.reshape(1, 1, 8, 1)),),
+            (Result(DType.FLOAT32),),
+            {**options, "fused_activation_function": activation},
+        )
     for dtype in dtypes:
         if dtype is DType.FLOAT32:
             continue
         info = np.iinfo(dtype.numpy)
-        low, high = (int(info.min), int(info.max))
+        low, high = int(info.min), int(info.max)
         x = np.array([low, low, high, high, 1, 2, 3, 4, 0, 1, low, high, high, high - 1], dtype.numpy)
         if low < 0:
             x = np.concatenate([x, np.array([-1, -2, -1, 0, 1, -2, low, low + 1], dtype.numpy)])

@@ -7,7 +7,6 @@ GetInvSqrtQuantizedMultiplierExp).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from delegraph.core.ops.fixed_point import (
     quantize_multiplier,
 )
 from delegraph.core.ops.movement import one_type, symmetric_int16
-from delegraph.core.ops.opdef import Bound, Case, Form, Kernel, Node, OpDef, Operand, Result
+from delegraph.core.ops.opdef import Case, Form, Kernel, Node, Operand, Result
 from delegraph.core.ops.pointwise import (
     Function,
     approximation,
@@ -34,9 +33,9 @@ from delegraph.core.ops.pointwise import (
     limits,
     look_up,
     quantized_cases,
-    same_shape,
     tabulate,
     through_float64,
+    unary_op,
 )
 
 _X = arg(0)
@@ -192,22 +191,9 @@ def _sign_cases(rng: np.random.Generator) -> Iterator[Case]:
 # --- declarations -------------------------------------------------------------------------------------------------
 
 
-def _op(name: str, forms: Sequence[Form], bound: Bound, cases: Any, **fields: Any) -> OpDef:
-    return OpDef(
-        name=name,
-        inputs=("input",),
-        outputs=("output",),
-        shapes=same_shape,
-        forms=tuple(forms),
-        bound=bound,
-        cases=cases,
-        **fields,
-    )
-
-
 _HALVES = "float16|bfloat16"
 
-ABS = _op(
+ABS = unary_op(
     "ABS",
     (
         Form("float32 -> float32", formula(_ABS)),
@@ -224,7 +210,7 @@ ABS = _op(
     expression=_ABS,
 )
 
-NEG = _op(
+NEG = unary_op(
     "NEG",
     (
         Form("float32 -> float32", formula(-_X)),
@@ -238,7 +224,7 @@ NEG = _op(
     expression=-_X,
 )
 
-SQRT = _op(
+SQRT = unary_op(
     "SQRT",
     (
         Form("float32 -> float32", formula(_SQRT)),
@@ -252,7 +238,7 @@ SQRT = _op(
     expression=_SQRT,
 )
 
-RSQRT = _op(
+RSQRT = unary_op(
     "RSQRT",
     (
         Form("float32 -> float32", formula(_RSQRT)),
@@ -266,7 +252,7 @@ RSQRT = _op(
     expression=_RSQRT,
 )
 
-SQUARE = _op(
+SQUARE = unary_op(
     "SQUARE",
     (Form("float32 -> float32", formula(_SQUARE)),),
     bounds.exact,
@@ -275,7 +261,7 @@ SQUARE = _op(
     expression=_SQUARE,
 )
 
-EXP = _op(
+EXP = unary_op(
     "EXP",
     (
         Form("float32 -> float32", formula(_EXP)),
@@ -290,7 +276,7 @@ EXP = _op(
     expression=_EXP,
 )
 
-LOG = _op(
+LOG = unary_op(
     "LOG",
     (
         Form("float32 -> float32", formula(_LOG)),
@@ -304,7 +290,7 @@ LOG = _op(
     expression=_LOG,
 )
 
-SIN = _op(
+SIN = unary_op(
     "SIN",
     (Form("float32 -> float32", formula(_SIN)), Form("float16 -> float16", formula(_SIN))),
     bounds.ulps(2),
@@ -313,7 +299,7 @@ SIN = _op(
     expression=_SIN,
 )
 
-COS = _op(
+COS = unary_op(
     "COS",
     (Form("float32 -> float32", formula(_COS)), Form("float16 -> float16", formula(_COS))),
     bounds.ulps(2),
@@ -323,7 +309,7 @@ COS = _op(
     expression=_COS,
 )
 
-FLOOR = _op(
+FLOOR = unary_op(
     "FLOOR",
     (Form("float32 -> float32", formula(_FLOOR)), one_type("{T} -> {T}", formula(_FLOOR), _HALVES)),
     bounds.exact,
@@ -332,7 +318,7 @@ FLOOR = _op(
 )
 
 # BUILTIN_REF has no CEIL and no ROUND: the builtin resolver is their oracle.
-CEIL = _op(
+CEIL = unary_op(
     "CEIL",
     (Form("float32 -> float32", formula(_CEIL)),),
     bounds.exact,
@@ -340,7 +326,7 @@ CEIL = _op(
     expression=_CEIL,
 )
 
-ROUND = _op(
+ROUND = unary_op(
     "ROUND",
     (Form("float32 -> float32", formula(_ROUND)), one_type("{T} -> {T}", formula(_ROUND), _HALVES)),
     bounds.exact,
@@ -348,7 +334,7 @@ ROUND = _op(
     expression=_ROUND,
 )
 
-SIGN = _op(
+SIGN = unary_op(
     "SIGN",
     (
         one_type("{T} -> {T}", formula(_SIGN), "float32|float64"),

@@ -69,9 +69,7 @@ def _signature(model: CompiledModel, key: str, about: ModelMetadata) -> Entry:
     found = model.graphs.signatures[key]
     graph = model.graphs.graphs[found.graph]
     of_inputs, of_outputs = tensor_metadata(about, found.graph)
-    by_tensor = (
-        dict(zip(graph.inputs, of_inputs, strict=False)) if len(of_inputs) == len(graph.inputs) else {}
-    )
+    by_tensor = dict(zip(graph.inputs, of_inputs, strict=False)) if len(of_inputs) == len(graph.inputs) else {}
     if len(of_outputs) == len(graph.outputs):
         by_tensor |= dict(zip(graph.outputs, of_outputs, strict=False))
     inputs, outputs = signature.inputs, signature.outputs

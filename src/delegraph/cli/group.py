@@ -56,9 +56,7 @@ class CommandFolder(click.Group):
 
 def _no_command(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
-    return f"no command {name!r}" + (
-        f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(names)}"
-    )
+    return f"no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(names)}")
 
 
 def _debug(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -72,8 +70,6 @@ def _debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
-@click.option(
-    "--debug", is_flag=True, expose_value=False, callback=_debug, help="Show the traceback of an error."
-)
+@click.option("--debug", is_flag=True, expose_value=False, callback=_debug, help="Show the traceback of an error.")
 def cli() -> None:
     """Run and understand TensorFlow Lite models on the devices of this machine."""

@@ -98,9 +98,7 @@ def _port(found: Sequence[Port], name: str) -> Port:
     for port in found:
         if port.name == name:
             return port
-    raise InvalidArgument(
-        "--input", f"one of the inputs {wanted(found)}", repr(name), "names are case-sensitive"
-    )
+    raise InvalidArgument("--input", f"one of the inputs {wanted(found)}", repr(name), "names are case-sensitive")
 
 
 def _add(given: dict[str, Given], name: str, value: Given) -> None:
@@ -140,9 +138,7 @@ def _kind_by_content(path: str) -> str:
             return kind
     if head.startswith(b"RIFF") and head.endswith(b"WAVE"):
         return "sound"
-    raise InvalidArgument(
-        path, f"a file of one of these kinds: {KINDS}", "another", "rename it to what it holds"
-    )
+    raise InvalidArgument(path, f"a file of one of these kinds: {KINDS}", "another", "rename it to what it holds")
 
 
 def _load(path: str, port: Port, flags: Normalization | None) -> Given:
@@ -185,9 +181,7 @@ def _read_numpy(path: str) -> Array:
         try:
             array = np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError, OSError, MemoryError, SyntaxError, TypeError, KeyError) as exc:
-            raise InvalidArgument(
-                path, "an array as numpy.save writes it", f"another file ({exc})", advice
-            ) from exc
+            raise InvalidArgument(path, "an array as numpy.save writes it", f"another file ({exc})", advice) from exc
     return array
 
 
@@ -201,9 +195,7 @@ def _load_npz(path: str, free: Sequence[Port]) -> dict[str, Given]:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except (ValueError, EOFError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as exc:
-            raise InvalidArgument(
-                path, "arrays as numpy.savez writes them", f"another file ({exc})", advice
-            ) from exc
+            raise InvalidArgument(path, "arrays as numpy.savez writes them", f"another file ({exc})", advice) from exc
     names = [port.name for port in free]
     if len(arrays) == 1 and len(free) == 1:
         arrays = {names[0]: next(iter(arrays.values()))}
@@ -260,9 +252,7 @@ def _fits(shape: Sequence[int], pattern: Sequence[int]) -> bool:
 
 def _load_raw(path: str, port: Port) -> Array:
     if port.dtype is DType.STRING or not port.dtype.is_plain:
-        raise InvalidArgument(
-            f"input {port.name!r}", "a type of fixed size", str(port.dtype), "pass a .txt file"
-        )
+        raise InvalidArgument(f"input {port.name!r}", "a type of fixed size", str(port.dtype), "pass a .txt file")
     with open(path, "rb") as file:
         data = file.read()
     unit = port.dtype.numpy.itemsize
@@ -327,13 +317,9 @@ def _random_array(generator: np.random.Generator, port: Port) -> Array:
         return generator.integers(0, 2, shape).astype(dtype)
     if port.dtype.is_integer and dtype.itemsize <= 2:
         low, high = (
-            (0, 1 << port.dtype.bits)
-            if dtype.kind == "u"
-            else (-1 << port.dtype.bits - 1, 1 << port.dtype.bits - 1)
+            (0, 1 << port.dtype.bits) if dtype.kind == "u" else (-1 << port.dtype.bits - 1, 1 << port.dtype.bits - 1)
         )
         return generator.integers(low, high, shape).astype(dtype)
     if port.dtype.is_integer:
         return generator.integers(0, 10, shape).astype(dtype)
-    raise InvalidArgument(
-        f"input {port.name!r}", "a type that --random knows", str(port.dtype), "pass array.npy"
-    )
+    raise InvalidArgument(f"input {port.name!r}", "a type that --random knows", str(port.dtype), "pass array.npy")

@@ -124,9 +124,7 @@ def _facts(graph: Graph, op: Op, specs: dict[int, TensorSpec]) -> OpFacts:
         return OpFacts(op, graph.index, _types(graph, op), None, reason)
     except DelegraphError as exc:
         return OpFacts(op, graph.index, _types(graph, op), None, str(exc))
-    except (
-        Exception
-    ) as exc:  # an OpDef that meets operands it was not made for: say so, and go on with the others
+    except Exception as exc:  # an OpDef that meets operands it was not made for: say so, and go on with the others
         return OpFacts(op, graph.index, _types(graph, op), None, f"its operands are not usable ({exc!r})")
     reason, advice = (problem.reason, problem.advice) if problem is not None else ("", "")
     return OpFacts(op, graph.index, types_of(node), macs, reason, advice)

@@ -95,9 +95,7 @@ def _tensor(table: _Table) -> TensorMetadata:
         description=table.text(1),
         mean=mean,
         std=std,
-        label_files=tuple(
-            (file.text(0), file.text(3)) for file in table.tables(6) if file.byte(2) in _LABEL_FILES
-        ),
+        label_files=tuple((file.text(0), file.text(3)) for file in table.tables(6) if file.byte(2) in _LABEL_FILES),
         sample_rate=audio.uint(0) if audio is not None else 0,
     )
 

@@ -40,9 +40,7 @@ def metadata_of(model: Model) -> tuple[ModelMetadata, list[str]]:
         return ModelMetadata(), [f"the model's {metadata.NAME} is damaged and was ignored ({exc})"]
 
 
-def tensor_metadata(
-    about: ModelMetadata, graph: int
-) -> tuple[Sequence[TensorMetadata], Sequence[TensorMetadata]]:
+def tensor_metadata(about: ModelMetadata, graph: int) -> tuple[Sequence[TensorMetadata], Sequence[TensorMetadata]]:
     """(inputs, outputs) of a graph, in the order of its own lists; empty if nothing is said."""
 
     def of(found: Sequence[Sequence[TensorMetadata]]) -> Sequence[TensorMetadata]:
@@ -51,9 +49,7 @@ def tensor_metadata(
     return of(about.inputs), of(about.outputs)
 
 
-def labels_for(
-    path: str, ports: Sequence[Port], given: Labels | None
-) -> tuple[list[Labels | None], list[str]]:
+def labels_for(path: str, ports: Sequence[Port], given: Labels | None) -> tuple[list[Labels | None], list[str]]:
     """Labels of each output (the user's for all of them, or the model's own), and warnings."""
     if given is not None:
         return [given] * len(ports), []

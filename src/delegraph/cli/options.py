@@ -57,9 +57,7 @@ class Seed(IntType):
         try:
             seed = int(value)
         except (TypeError, ValueError):
-            self.fail(
-                f"expected a whole number as the seed, found {value!r}; put MODEL before --random", param, ctx
-            )
+            self.fail(f"expected a whole number as the seed, found {value!r}; put MODEL before --random", param, ctx)
         if seed < 0:
             self.fail(f"expected a seed of at least 0, found {seed}", param, ctx)
         return seed
@@ -75,9 +73,7 @@ def compile_options(function: F) -> F:
             show_default=True,
             help="When a device can't run something: let the next one (allow), or stop (error).",
         ),
-        click.option(
-            "--threads", type=click.IntRange(min=1), help="How many threads the CPU may use; all by default."
-        ),
+        click.option("--threads", type=click.IntRange(min=1), help="How many threads the CPU may use; all by default."),
         click.option(
             "--numerics",
             type=click.Choice(["exact", "fast"]),

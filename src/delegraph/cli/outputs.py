@@ -26,9 +26,7 @@ def check_output(path: str, n_outputs: int) -> None:
     """
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
-        raise InvalidArgument(
-            "--output", f"a file that ends in {', '.join(SUFFIXES)}", repr(path), "--output out.npz"
-        )
+        raise InvalidArgument("--output", f"a file that ends in {', '.join(SUFFIXES)}", repr(path), "--output out.npz")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise InvalidArgument("--output", "a folder that exists", repr(folder), f"mkdir -p {folder}")

@@ -53,9 +53,7 @@ def normalization(
     if mean is None and std is None:
         return None
     if std is not None and not all(std):
-        raise InvalidArgument(
-            "--std", "numbers other than 0", "0", "for pixels as they are: --normalize none"
-        )
+        raise InvalidArgument("--std", "numbers other than 0", "0", "for pixels as they are: --normalize none")
     return Normalization(tuple(mean or (0.0,)), tuple(std or (1.0,)), source="--mean/--std")
 
 
@@ -157,9 +155,7 @@ def _open(path: str) -> Image:
         except UnidentifiedImageError:
             raise InvalidArgument(path, formats, "a file that is none", advice) from None
         except Image.DecompressionBombError as exc:
-            raise InvalidArgument(
-                path, "a picture of at most 178 megapixels", str(exc), "make it smaller"
-            ) from exc
+            raise InvalidArgument(path, "a picture of at most 178 megapixels", str(exc), "make it smaller") from exc
         except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as exc:
             raise InvalidArgument(path, formats, f"a damaged one ({exc})", advice) from exc
 
@@ -180,9 +176,7 @@ def _pixels(picture: Image, layout: Layout) -> Array:
     return np.asarray(picture).reshape(size[1], size[0], layout.channels)
 
 
-def normalize(
-    pixels: Array, port: Port, layout: Layout, wanted: Normalization | None
-) -> tuple[Array, dict[str, Any]]:
+def normalize(pixels: Array, port: Port, layout: Layout, wanted: Normalization | None) -> tuple[Array, dict[str, Any]]:
     """Pixels [H, W, C] uint8 as the input's values, and what was done.
 
     Without flags: a uint8 input takes the pixels; int8 takes them less 128 where its range is [-1, 1], [0, 1] or
@@ -217,9 +211,7 @@ def normalize(
     return layout.arrange(values), record
 
 
-def _as_pixels(
-    pixels: Array, port: Port, layout: Layout, wanted: Normalization
-) -> tuple[Array, dict[str, Any]]:
+def _as_pixels(pixels: Array, port: Port, layout: Layout, wanted: Normalization) -> tuple[Array, dict[str, Any]]:
     offset = -128 if port.dtype is DType.INT8 else 0
     values = layout.arrange((pixels.astype(np.int64) + offset).astype(port.dtype.numpy))
     said = "pixels less 128" if offset else "pixels as they are"

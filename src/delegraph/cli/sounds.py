@@ -99,9 +99,7 @@ def read_wav(path: str) -> tuple[Array, int, int]:
             raise InvalidArgument(path, "a PCM WAV file", f"a file that is none ({exc})", advice) from exc
     frame = n_channels * width
     if not 1 <= width <= 4 or len(data) < frame:
-        raise InvalidArgument(
-            path, "at least one sample of 1 to 4 bytes", f"{len(data)} bytes of sound", advice
-        )
+        raise InvalidArgument(path, "at least one sample of 1 to 4 bytes", f"{len(data)} bytes of sound", advice)
     data = data[: len(data) // frame * frame]
     if width == 1:
         samples = (np.frombuffer(data, np.uint8).astype(np.float64) - 128) / 128

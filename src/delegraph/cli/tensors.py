@@ -80,7 +80,8 @@ def quantization_text(quantization: Quantization | None) -> str:
     if quantization.block_size:
         return f"blocks of {quantization.block_size}"
     if quantization.is_per_tensor:
-        return f"{float(quantization.scale):.6g} * (q {-quantization.zero_point:+d})"
+        scale, zero_point = f"{float(quantization.scale):.6g}", quantization.zero_point
+        return f"{scale} * (q {'-' if zero_point > 0 else '+'} {abs(zero_point)})" if zero_point else f"{scale} * q"
     return f"{quantization.scales.size} scales along axis {quantization.axis}"
 
 

@@ -90,8 +90,7 @@ class ClassMap:
             "width": self.classes.shape[1],
             "labels": self.labels,
             "classes": [
-                {"index": i, "label": label, "pixels": n, "share": n / self.classes.size}
-                for i, label, n in self.rows
+                {"index": i, "label": label, "pixels": n, "share": n / self.classes.size} for i, label, n in self.rows
             ],
         }
 
@@ -136,8 +135,7 @@ class Boxes:
             "n_found": self.n_found,
             "labels": self.labels,
             "boxes": [
-                {"index": i, "label": label, "score": score, "box": list(box)}
-                for i, label, score, box in self.rows
+                {"index": i, "label": label, "score": score, "box": list(box)} for i, label, score, box in self.rows
             ],
         }
 
@@ -146,8 +144,7 @@ class Boxes:
         render.heading(f"{names}: {len(self.rows)} best of {self.n_found} boxes")
         numbers = ("score", "top", "left", "bottom", "right")
         rows = [
-            (i, label, render.number(score), *(f"{edge:.3f}" for edge in box))
-            for i, label, score, box in self.rows
+            (i, label, render.number(score), *(f"{edge:.3f}" for edge in box)) for i, label, score, box in self.rows
         ]
         render.table(("class", "label", *numbers), rows, right=("class", *numbers))
 
@@ -223,11 +220,7 @@ def _class_map(output: Output, labels: Labels) -> Array | None:
             array = array[:, :, :, 0]
         if port.dtype in (DType.UINT8, DType.INT8) and not labels.names and array.max() > 64:
             return None  # more likely a grey picture
-        return (
-            array.reshape(array.shape[-2:])
-            if len(array.shape) in (2, 3) and _is_one(array.shape[:-2])
-            else None
-        )
+        return array.reshape(array.shape[-2:]) if len(array.shape) in (2, 3) and _is_one(array.shape[:-2]) else None
     n = array.shape[-1]
     if len(array.shape) == 4 and 2 <= n <= MAX_CLASSES_OF_A_MAP and (n not in (3, 4) or len(labels) == n):
         return array[0].argmax(axis=-1) if array.dtype.kind in "fiu" else None
@@ -285,8 +278,7 @@ def _boxes(outputs: Sequence[Output], labels: Sequence[Labels | None], top: int)
     reals, kinds, places = (np.nan_to_num(outputs[i].array[0]) for i in (scores, classes, boxes))
     order = np.argsort(-reals[:n_found], kind="stable")[:top]
     rows = tuple(
-        (int(kinds[i]), names.get(int(kinds[i])), float(reals[i]), tuple(map(float, places[i])))
-        for i in order
+        (int(kinds[i]), names.get(int(kinds[i])), float(reals[i]), tuple(map(float, places[i]))) for i in order
     )
     return Boxes(tuple(outputs), rows, n_found, names.source)
 

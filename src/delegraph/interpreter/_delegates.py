@@ -1,4 +1,4 @@
-"""TFLite's delegates in shared libraries, which delegraph does not load: scripts fall back as where none is installed."""
+"""TFLite's delegates in shared libraries: delegraph loads none, so scripts fall back as where none is installed."""
 
 from __future__ import annotations
 

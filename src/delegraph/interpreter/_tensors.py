@@ -164,6 +164,6 @@ def _check_strictly(tensor: Tensor, current: Shape, shape: Shape) -> None:
 
 
 def _new(tensor: Tensor, shape: Shape) -> Array:
-    if tensor.dtype.numpy == object:
+    if tensor.dtype.numpy.hasobject:
         return np.full(shape, b"", object)
     return np.zeros(shape, tensor.dtype.numpy)

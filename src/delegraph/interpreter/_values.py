@@ -1,6 +1,6 @@
 """What ``set_tensor`` takes: nothing is cast, and every refusal says what LiteRT says.
 
-Source: InterpreterWrapper::SetTensor in interpreter_wrapper.cc, Set4BitTensor and FillStringBufferWithPyArray in numpy.cc.
+Source: InterpreterWrapper::SetTensor in interpreter_wrapper.cc; Set4BitTensor, FillStringBufferWithPyArray in numpy.cc.
 """
 
 from __future__ import annotations

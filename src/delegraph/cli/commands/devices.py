@@ -30,9 +30,7 @@ def command(settings: Settings, device: str | None) -> None:
     if settings.as_json:
         render.write_json([_to_json(info) for info in found])
     elif device is None:
-        render.table(
-            ("device", "kind", "usable", "driver", "why not, and what to do"), [_row(i) for i in found]
-        )
+        render.table(("device", "kind", "usable", "driver", "why not, and what to do"), [_row(i) for i in found])
     else:
         for position, info in enumerate(found):
             if position:

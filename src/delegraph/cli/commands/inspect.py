@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--ops", "with_ops", is_flag=True, help="List every op of the subgraph.")
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor of the subgraph.")
-@click.option(
-    "--subgraph", type=click.IntRange(min=0), default=0, show_default=True, help="For --ops and --tensors."
-)
+@click.option("--subgraph", type=click.IntRange(min=0), default=0, show_default=True, help="For --ops and --tensors.")
 @common_options
 @click.pass_obj
 def command(settings: Settings, model: str, with_ops: bool, with_tensors: bool, subgraph: int) -> None:
@@ -59,9 +57,7 @@ def command(settings: Settings, model: str, with_ops: bool, with_tensors: bool, 
         _show_tensors(graph)
 
 
-def _report(
-    path: str, model: Model, graphs: GraphSet, facts: list[OpFacts], about: ModelMetadata
-) -> dict[str, Any]:
+def _report(path: str, model: Model, graphs: GraphSet, facts: list[OpFacts], about: ModelMetadata) -> dict[str, Any]:
     """What ``--json`` writes without --ops and --tensors; documented in docs/cli.md."""
     from delegraph.cli.inspection import constant_bytes, histogram, refusals, total_macs
 
@@ -74,9 +70,7 @@ def _report(
         "file_bytes": os.path.getsize(path),
         "schema_version": int(model.root.version),
         "description": model.root.description or None,
-        "min_runtime_version": None
-        if runtime is None
-        else runtime.tobytes().rstrip(b"\0").decode(errors="replace"),
+        "min_runtime_version": None if runtime is None else runtime.tobytes().rstrip(b"\0").decode(errors="replace"),
         "inputs": [_tensor(main.tensors[i]) for i in main.inputs],
         "outputs": [_tensor(main.tensors[i]) for i in main.outputs],
         "signatures": [_signature(graphs, key) for key in graphs.signatures],
@@ -88,10 +82,7 @@ def _report(
         "ops": [kind.to_json() for kind in histogram(facts)],
         "unsupported": [refusal.to_json() for refusal in refusals(facts)],
         "metadata": {name: len(data) for name, data in metadata.items()},
-        "about": {
-            key: getattr(about, key) or None
-            for key in ("name", "description", "version", "author", "license")
-        },
+        "about": {key: getattr(about, key) or None for key in ("name", "description", "version", "author", "license")},
     }
 
 

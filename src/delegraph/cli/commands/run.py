@@ -40,9 +40,7 @@ DEFAULT_RATE = 16000
     metavar="[SEED]",
     help="Random values for inputs without a file.",
 )
-@click.option(
-    "--labels", "labels_path", metavar="FILE", help="Class names, one a line, the first for class 0."
-)
+@click.option("--labels", "labels_path", metavar="FILE", help="Class names, one a line, the first for class 0.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -50,18 +48,12 @@ DEFAULT_RATE = 16000
     show_default=True,
     help="How many classes or boxes to show.",
 )
-@click.option(
-    "-o", "--output", metavar="FILE", help="Write outputs to .npy, .npz, .json, .png, .bmp or .wav."
-)
+@click.option("-o", "--output", metavar="FILE", help="Write outputs to .npy, .npz, .json, .png, .bmp or .wav.")
 @click.option("--signature", metavar="KEY", help="Run this signature instead of the main graph.")
 @click.option("--normalize", type=click.Choice(["none", "-1..1", "0..1"]), help="What pixels 0..255 become.")
-@click.option(
-    "--mean", type=NUMBERS, metavar="M[,M...]", help="(pixel - mean) / std, for all channels or each."
-)
+@click.option("--mean", type=NUMBERS, metavar="M[,M...]", help="(pixel - mean) / std, for all channels or each.")
 @click.option("--std", type=NUMBERS, metavar="S[,S...]", help="See --mean.")
-@click.option(
-    "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Run so often, for the time."
-)
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Run so often, for the time.")
 @click.option("--placement", is_flag=True, help="Show which device runs each op, and why.")
 @compile_options
 @common_options
@@ -105,9 +97,7 @@ def command(
     file = load_model(model)
     about, warnings = metadata_of(file)
     with render.status("compiling"):
-        compiled = compile(
-            file, devices=devices or "cpu", numerics=numerics, threads=threads, fallback=fallback
-        )
+        compiled = compile(file, devices=devices or "cpu", numerics=numerics, threads=threads, fallback=fallback)
     entry = entry_of(compiled, signature, about)
     if output is not None:
         check_output(output, len(entry.outputs))
@@ -158,9 +148,7 @@ def _unused(model: CompiledModel, devices: list[str] | None) -> dict[str, str]:
     """Devices that the user named and that can't be used here, with the reason."""
     from delegraph import registry
 
-    return (
-        {info.id: info.reason for info in registry.resolve(devices) if not info.available} if devices else {}
-    )
+    return {info.id: info.reason for info in registry.resolve(devices) if not info.available} if devices else {}
 
 
 def _rate(entry: Entry, values: list[Given]) -> int:
@@ -224,12 +212,8 @@ def _show(views: list[View], timing: Timing, compiled: CompiledModel, placement:
 
 def _ran_on(compiled: CompiledModel) -> str:
     segments = compiled.receipt().segments
-    devices = [
-        f"{name} ({n} segment{'s' if n > 1 else ''})" for name, n in segments.items() if name != "core"
-    ]
-    return ", ".join(
-        devices + (["core (control flow, strings, shapes from data)"] if "core" in segments else [])
-    )
+    devices = [f"{name} ({n} segment{'s' if n > 1 else ''})" for name, n in segments.items() if name != "core"]
+    return ", ".join(devices + (["core (control flow, strings, shapes from data)"] if "core" in segments else []))
 
 
 def _show_placement(compiled: CompiledModel) -> None:
