@@ -54,12 +54,16 @@ class UnsupportedOp(DelegraphError):
 
     Example: ``subgraphs[0].operators[3] CONV_2D: no kernel for int16*int8; ...``
 
-    Attributes: place, op (name of the op), reason (a sentence), advice (what to do, may be empty).
+    Attributes: place, op (name of the op), reason (a sentence), advice (what to do, may be empty), others (names of
+    further ops of the model without a kernel).
     """
 
-    def __init__(self, place: str, op: str, reason: str, advice: str = "") -> None:
-        self.place, self.op, self.reason, self.advice = place, op, reason, advice
-        super().__init__(f"{place} {op}: {reason}" + (f"; {advice}" if advice else ""))
+    def __init__(
+        self, place: str, op: str, reason: str, advice: str = "", others: tuple[str, ...] = ()
+    ) -> None:
+        self.place, self.op, self.reason, self.advice, self.others = place, op, reason, advice, others
+        also = f"also without a kernel: {', '.join(others)}" if others else ""
+        super().__init__("; ".join(filter(None, [f"{place} {op}: {reason}", also, advice])))
 
 
 class InvalidArgument(DelegraphError, ValueError):

@@ -24,7 +24,10 @@ class Problem:
 
 
 def op_support(op: Op) -> Problem | None:
-    """What stands against an op whatever its operands are: no OpDef for its name or version."""
+    """What stands against an op whatever its operands are: no OpDef for its name.
+
+    Versions are not compared: they promise features, which the forms and constraints speak of.
+    """
     opdef = registry.find(op.name)
     if opdef is None or opdef.is_custom != op.is_custom:
         maker = maker_of(op.name) if op.is_custom else None

@@ -9,7 +9,7 @@ from delegraph import registry
 from delegraph.backend import Backend
 from delegraph.compiled import CompiledModel
 from delegraph.core.abi.values import DelegateError, ErrorCode
-from delegraph.core.errors import InvalidArgument, UnsupportedOp
+from delegraph.core.errors import InvalidArgument, InvalidModel, UnsupportedOp
 from delegraph.core.graph.build import build
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.model.model import Model
@@ -73,16 +73,20 @@ def compile(
         raise InvalidArgument("timeout_s", "a positive number of seconds", repr(timeout_s))
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InvalidArgument("threads", "a whole number of at least 1, or None", repr(threads))
-    return compile_graphs(
-        build(load(model)),
-        devices=devices,
-        numerics=numerics,
-        threads=threads,
-        fallback=fallback,
-        timeout_s=timeout_s,
-        preserve_all_tensors=preserve_all_tensors,
-        plan=plan,
-    )
+    loaded = load(model)
+    try:
+        return compile_graphs(
+            build(loaded),
+            devices=devices,
+            numerics=numerics,
+            threads=threads,
+            fallback=fallback,
+            timeout_s=timeout_s,
+            preserve_all_tensors=preserve_all_tensors,
+            plan=plan,
+        )
+    except InvalidModel as exc:  # an op does not know which file it is from
+        raise InvalidModel(exc.place, exc.expected, exc.found, loaded.source) from exc
 
 
 def compile_graphs(
@@ -131,7 +135,7 @@ def _slots(names: str | Sequence[str], fallback: str) -> tuple[dict[str, DeviceS
 
 
 def check_ops(graphs: GraphSet) -> None:
-    """Raises UnsupportedOp for the first op that can't run whatever its operands are, with a count of the others."""
+    """Raises UnsupportedOp for the first op that can't run whatever its operands are; names the others too."""
     found = [
         (op, problem)
         for graph in graphs.graphs
@@ -141,8 +145,5 @@ def check_ops(graphs: GraphSet) -> None:
     if not found:
         return
     op, problem = found[0]
-    others = sorted({other.name for other, _ in found[1:]} - {op.name})
-    advice = problem.advice
-    if others:
-        advice = "; ".join(filter(None, [advice, f"also without a kernel: {', '.join(others)}"]))
-    raise UnsupportedOp(op.place, op.name, problem.reason, advice)
+    others = tuple(sorted({other.name for other, _ in found[1:]} - {op.name}))
+    raise UnsupportedOp(op.place, op.name, problem.reason, problem.advice, others)

@@ -221,8 +221,9 @@ def _divisors(rng: np.random.Generator, dtype: DType, shape: Shape, slot: int) -
     return np.where((x == 0) & (slot == 1), 3, x).astype(x.dtype)
 
 
-def _moduli(rng: np.random.Generator, dtype: DType, shape: Shape, slot: int) -> Array:
-    """As ``_divisors``, without the least integer, of which LiteRT can't divide by -1."""
+def _quotients(rng: np.random.Generator, dtype: DType, shape: Shape, slot: int) -> Array:
+    """As ``_divisors``, without the least integer, which LiteRT can't divide by -1: it crashes, or the result depends
+    on how the compiler converts a double that does not fit."""
     x = _divisors(rng, dtype, shape, slot)
     return x if dtype.is_float else np.maximum(x, np.iinfo(x.dtype).min + 1)
 
@@ -341,10 +342,10 @@ POW = _binary(
     expression=POW_FORMULA,
 )
 FLOOR_DIV = _binary(
-    "FLOOR_DIV", "FloorDivOptions", 3, "float32|int32|int16|int8", _floor_div, values=_divisors
+    "FLOOR_DIV", "FloorDivOptions", 3, "float32|int32|int16|int8", _floor_div, values=_quotients
 )
 FLOOR_MOD = _binary(
-    "FLOOR_MOD", "FloorModOptions", 2, "float32|int32|int64|int16|int8", _floor_mod, values=_moduli
+    "FLOOR_MOD", "FloorModOptions", 2, "float32|int32|int64|int16|int8", _floor_mod, values=_quotients
 )
 ATAN2 = _binary(
     "ATAN2",

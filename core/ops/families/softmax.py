@@ -1,17 +1,17 @@
-"""SOFTMAX, LOG_SOFTMAX and L2_NORMALIZATION, along the last dimension.
+"""SOFTMAX and LOG_SOFTMAX, along the last dimension.
 
-Source: tflite/kernels/activations.cc, l2norm.cc; kernels/internal/reference/{softmax,log_softmax,l2normalization}.h,
-reference/integer_ops/{log_softmax,l2normalization}.h, internal/quantization_util.cc (PreprocessSoftmaxScaling).
+Source: tflite/kernels/activations.cc; kernels/internal/reference/{softmax,log_softmax}.h,
+reference/integer_ops/log_softmax.h, internal/quantization_util.cc (PreprocessSoftmaxScaling).
 
-Where the input has 8 bits, its distance from the row's maximum has 256 values, so that e^-distance is a table. Sums of
-exponentials beyond 2^12 overflow in LiteRT, and beyond 2^8 softmax with 8-bit output aborts the process; here the
-arithmetic goes on.
+Where the input has 8 bits, its distance from the row's maximum has 256 values, so that e^-distance is a table. In
+LiteRT a sum of exponentials from 2^9 on ends the process (SOFTMAX with 8-bit output), and one from 2^12 on (LOG_SOFTMAX)
+or 2^13 on (SOFTMAX to int16) overflows, so that the results are wrong; here the arithmetic goes on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from delegraph.core.ops.cases import integers, quantized, reals
 from delegraph.core.ops.fixed_point import (
     INT32_MIN,
     exp_on_negative_values,
-    inverse_square_root,
     log_from_1,
     multiply_by_quantized_multiplier,
     one_over_one_plus_x,
@@ -32,7 +31,6 @@ from delegraph.core.ops.fixed_point import (
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
-from delegraph.core.ops.integer_sums import blocks
 from delegraph.core.ops.movement import params, symmetric_int16
 from delegraph.core.ops.opdef import (
     Case,
@@ -47,14 +45,17 @@ from delegraph.core.ops.opdef import (
     elementwise_work,
 )
 from delegraph.core.ops.pointwise import limits
+from delegraph.core.ops.rows import (
+    SCALAR,
+    by_rows,
+    fixed_output,
+    row_shapes,
+    some_shapes,
+    special_rows,
+    sums,
+)
 
-# --- shapes and work ----------------------------------------------------------------------------------------------
-
-
-def _shapes(node: Node) -> Sequence[Shape | None]:
-    shape = node.input(0).shape
-    node.expect(len(shape) > 0, "inputs[0]", "1 dimension or more", shape)
-    return [shape]
+# --- work ---------------------------------------------------------------------------------------------------------
 
 
 def _work(node: Node) -> Work:
@@ -62,28 +63,6 @@ def _work(node: Node) -> Work:
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------
-
-
-def _by_rows(node: Node, function: Callable[[Array], Array]) -> Kernel:
-    """A kernel that applies a function of rows [n, depth] to blocks of them."""
-    y = node.outputs[0]
-
-    def run(x: Array) -> Sequence[Array]:
-        out = np.empty(x.shape, y.dtype.numpy)
-        if x.size > 0:
-            rows, into = x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
-            with np.errstate(all="ignore"):
-                for block in blocks(*rows.shape):
-                    into[block] = function(rows[block])
-        return (out,)
-
-    return run
-
-
-def _sum(rows: Array) -> Array:
-    """Sums [n, 1] of rows in their own type, added up from left to right as the reference does."""
-    total: Array = np.add.accumulate(rows, axis=1)[:, -1:]
-    return total
 
 
 def _exp(x: Array) -> Array:
@@ -101,23 +80,19 @@ def _softmax_float(node: Node) -> Kernel:
         distance = rows.astype(np.float32) - rows.max(axis=1, keepdims=True).astype(np.float32)
         exps = _exp(distance * beta)
         # the exponentials are kept in the output, in its type
-        return exps.astype(dtype).astype(np.float32) / _sum(exps)
+        return exps.astype(dtype).astype(np.float32) / sums(exps)
 
-    return _by_rows(node, softmax)
+    return by_rows(node, softmax)
 
 
 def _log_softmax_float(node: Node) -> Kernel:
     def log_softmax(rows: Array) -> Array:
         distance = rows - rows.max(axis=1, keepdims=True)
-        log_sum = np.log(_sum(_exp(distance)).astype(np.float64)).astype(np.float32)
+        log_sum = np.log(sums(_exp(distance)).astype(np.float64)).astype(np.float32)
         logs: Array = distance - log_sum
         return logs
 
-    return _by_rows(node, log_softmax)
-
-
-def _l2_float(node: Node) -> Kernel:
-    return _by_rows(node, lambda rows: rows / np.maximum(np.sqrt(_sum(rows * rows)), np.float32(1e-6)))
+    return by_rows(node, log_softmax)
 
 
 # --- kernels of 8 bits: softmax -----------------------------------------------------------------------------------
@@ -179,7 +154,7 @@ def _softmax_8_bits(node: Node) -> Kernel:
 
         return _each(values, distances)
 
-    return _by_rows(node, softmax)
+    return by_rows(node, softmax)
 
 
 def _reciprocal(sums: Array) -> tuple[Array, Array]:
@@ -211,7 +186,7 @@ def _log_softmax_8_bits(node: Node) -> Kernel:
 
         return _each(values, distances)
 
-    return _by_rows(node, log_softmax)
+    return by_rows(node, log_softmax)
 
 
 def _log(sums: Array) -> Array:
@@ -270,48 +245,10 @@ def _softmax_int16(node: Node) -> Kernel:
         y: Array = np.clip((parts * inverse + (1 << (right - 1))) >> right, 0, 32767)
         return y
 
-    return _by_rows(node, softmax)
-
-
-# --- kernels of 8 bits: L2 normalization --------------------------------------------------------------------------
-
-
-def _l2_8_bits(node: Node) -> Kernel:
-    """uint8 scales 128·x and rounds right shifts twice over; int8 folds the factor 128 into the shift."""
-    zero_point, y = per_tensor(node, 0).zero_point, node.outputs[0].dtype
-    low, high = limits(y)
-
-    def normalize(rows: Array) -> Array:
-        x = rows.astype(np.int64) - zero_point
-        q, right = inverse_square_root((x * x).sum(axis=1, keepdims=True))
-        if y is DType.UINT8:
-            scaled = multiply_by_quantized_multiplier(128 * x, q, -right) + 128
-        else:
-            scaled = multiply_by_quantized_multiplier(x, q, 7 - right)
-        clipped: Array = np.clip(scaled, low, high)
-        return clipped
-
-    return _by_rows(node, normalize)
+    return by_rows(node, softmax)
 
 
 # --- rules --------------------------------------------------------------------------------------------------------
-
-
-def _fixed_output(expected: dict[DType, tuple[float, int]], tolerance: float = 0.0) -> Constraint:
-    """The rule on scale and zero point of an output that has the input's type; tolerance: relative, of the scale."""
-
-    def test(node: Node) -> str | None:
-        y = node.outputs[0]
-        if y.dtype is not node.input(0).dtype or y.dtype not in expected:
-            return None
-        scale, zero_point = expected[y.dtype]
-        found_scale, found_zero = params(y)
-        if abs(found_scale - scale) <= tolerance * scale and found_zero == zero_point:
-            return None
-        return f"scale {found_scale:g}, zero point {found_zero} of {y.dtype}"
-
-    rules = ", ".join(f"of {dtype} 1/{1 / scale:g} and {zero}" for dtype, (scale, zero) in expected.items())
-    return Constraint("output_quantization", f"the output's scale and zero point must be {rules}", test)
 
 
 def _steep(node: Node) -> str | None:
@@ -324,41 +261,10 @@ def _steep(node: Node) -> str | None:
     return None if steepness > 2.0**-26 else f"{steepness:g}"
 
 
-def _no_activation(node: Node) -> str | None:
-    activation = node.options.fused_activation_function
-    return f"activation {activation}" if activation else None
-
-
 STEEP = Constraint("steepness", "beta times the input's scale must be above 2^-26 for data of 8 bits", _steep)
 
 
 # --- cases --------------------------------------------------------------------------------------------------------
-
-SHAPES: tuple[tuple[str, Shape], ...] = (
-    ("row", (7,)),
-    ("matrix", (3, 10)),
-    ("rank_3", (2, 3, 5)),
-    ("rank_4", (1, 2, 3, 4)),
-    ("rank_5", (2, 1, 2, 1, 3)),
-    ("one", (4, 1)),
-    ("long", (2, 300)),
-    ("empty", (0, 4)),
-    ("depth_0", (3, 0)),
-    ("scalar", ()),
-)
-
-
-def _some_shapes(rng: np.random.Generator) -> Iterator[tuple[str, Shape]]:
-    yield from SHAPES[:-1]
-    for i in range(3):
-        yield f"random_{i}", tuple(int(n) for n in rng.integers(1, 12, rng.integers(1, 5)))
-
-
-def _special(rng: np.random.Generator) -> Array:
-    rows = reals(rng, (8, 4))
-    rows[0], rows[1], rows[2, 0], rows[3, 0] = -np.inf, np.nan, np.nan, -np.inf
-    rows[4, 1], rows[5], rows[6], rows[7, 2] = np.inf, 0, 1e30, -200
-    return rows
 
 
 def _data_8_bits(rng: np.random.Generator, dtype: DType, shape: Shape) -> Array:
@@ -375,7 +281,7 @@ def _softmax_cases(rng: np.random.Generator) -> Iterator[Case]:
         DType.INT16: Quantization.per_tensor(1 / 32768),
     }
     uint8 = Quantization.per_tensor(1 / 256)
-    for name, shape in (*_some_shapes(rng), SHAPES[-1]):
+    for name, shape in (*some_shapes(rng), SCALAR):
         options = {"beta": float(rng.choice([1.0, 1.0, 0.5, 2.5, float(rng.uniform(0.1, 3))]))}
         x = reals(rng, shape, -8, 8)
         yield Case(f"float32_{name}", (Operand(x),), (Result(DType.FLOAT32),), options)
@@ -396,8 +302,8 @@ def _softmax_cases(rng: np.random.Generator) -> Iterator[Case]:
             operand = Operand(_data_8_bits(rng, dtype, shape), q)
             result = Result(out, uint8 if out is DType.UINT8 else outputs[out])
             yield Case(f"{dtype}_to_{out}_{name}", (operand,), (result,), options)
-    yield Case("float32_special", (Operand(_special(rng)),), (Result(DType.FLOAT32),), {"beta": 1.0})
-    yield Case("float32_beta_0", (Operand(_special(rng)),), (Result(DType.FLOAT32),))
+    yield Case("float32_special", (Operand(special_rows(rng)),), (Result(DType.FLOAT32),), {"beta": 1.0})
+    yield Case("float32_beta_0", (Operand(special_rows(rng)),), (Result(DType.FLOAT32),))
     ramp = np.arange(-128, 128, dtype=np.int8).reshape(1, -1)
     for scale in (1e-6, 1e-3, 1 / 256, 0.124, 0.5, 3.0, 31.0, 40.0, 1e3):
         q = Quantization.per_tensor(scale, -7)
@@ -425,13 +331,13 @@ def _log_softmax_cases(rng: np.random.Generator) -> Iterator[Case]:
         DType.INT8: Quantization.per_tensor(1 / 16, 127),
         DType.UINT8: Quantization.per_tensor(1 / 16, 255),
     }
-    for name, shape in _some_shapes(rng):
+    for name, shape in some_shapes(rng):
         yield Case(f"float32_{name}", (Operand(reals(rng, shape, -8, 8)),), (Result(DType.FLOAT32),))
         for dtype, out_q in outputs.items():
             q, _ = quantized(rng, dtype, ())
             operand = Operand(_data_8_bits(rng, dtype, shape), q)
             yield Case(f"{dtype}_{name}", (operand,), (Result(dtype, out_q),))
-    yield Case("float32_special", (Operand(_special(rng)),), (Result(DType.FLOAT32),))
+    yield Case("float32_special", (Operand(special_rows(rng)),), (Result(DType.FLOAT32),))
     for dtype, out_q in outputs.items():
         low, high = limits(dtype)
         ramp = np.arange(low, high + 1).astype(dtype.numpy)
@@ -448,43 +354,6 @@ def _log_softmax_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield Case(f"{dtype}_output_{name}", (flat,), (Result(dtype, q),))
 
 
-def _l2_cases(rng: np.random.Generator) -> Iterator[Case]:
-    outputs = {
-        DType.INT8: Quantization.per_tensor(1 / 128, 0),
-        DType.UINT8: Quantization.per_tensor(1 / 128, 128),
-    }
-    for name, shape in (*_some_shapes(rng), SHAPES[-1]):
-        yield Case(f"float32_{name}", (Operand(reals(rng, shape)),), (Result(DType.FLOAT32),))
-        for dtype, out_q in outputs.items():
-            q, data = quantized(rng, dtype, shape)
-            if rng.random() < 0.5:  # small values
-                zero = min(max(q.zero_point, limits(dtype)[0] + 3), limits(dtype)[1] - 3)
-                data = integers(rng, dtype, shape, zero - 3, zero + 3)
-            yield Case(f"{dtype}_{name}", (Operand(data, q),), (Result(dtype, out_q),))
-    yield Case("float32_special", (Operand(_special(rng)),), (Result(DType.FLOAT32),))
-    yield Case("float32_tiny", (Operand(reals(rng, (4, 3)) * np.float32(1e-7)),), (Result(DType.FLOAT32),))
-    for dtype, out_q in outputs.items():
-        low, high = limits(dtype)
-        for zero in (low, high, low + 5):
-            q = Quantization.per_tensor(0.1, zero)
-            for name, values in (
-                ("at_zero", [zero, zero, zero]),
-                ("one", [zero, min(zero + 1, high), max(zero - 1, low)]),
-                ("two", [min(zero + 2, high), zero]),
-                ("ends", [low, high, zero, low]),
-            ):
-                x = Operand(np.array([values], dtype.numpy), q)
-                yield Case(f"{dtype}_{name}_{zero}", (x,), (Result(dtype, out_q),))
-        x = Operand(integers(rng, dtype, (1, 1500)), q)
-        yield Case(f"{dtype}_many", (x,), (Result(dtype, out_q),))
-        wrong = Quantization.per_tensor(1 / 128, 1)
-        yield Case(f"{dtype}_output_zero_point", (x,), (Result(dtype, wrong),))
-        wrong = Quantization.per_tensor(1 / 127, out_q.zero_point)
-        yield Case(f"{dtype}_output_scale", (x,), (Result(dtype, wrong),))
-    relu = {"fused_activation_function": 1}
-    yield Case("activation", (Operand(reals(rng, (2, 3))),), (Result(DType.FLOAT32),), relu)
-
-
 # --- declarations -------------------------------------------------------------------------------------------------
 
 SOFTMAX = OpDef(
@@ -493,7 +362,7 @@ SOFTMAX = OpDef(
     outputs=("output",),
     options="SoftmaxOptions",
     versions=(1, 4),
-    shapes=_shapes,
+    shapes=row_shapes,
     work=_work,
     forms=(
         Form("float32 -> float32", _softmax_float),
@@ -506,7 +375,7 @@ SOFTMAX = OpDef(
     ),
     constraints=(
         STEEP,
-        _fixed_output({DType.INT8: (1 / 256, -128), DType.INT16: (1 / 32768, 0)}, tolerance=0.001),
+        fixed_output({DType.INT8: (1 / 256, -128), DType.INT16: (1 / 32768, 0)}, tolerance=0.001),
         symmetric_int16(),
     ),
     bound=bounds.ulps(4),
@@ -519,37 +388,16 @@ LOG_SOFTMAX = OpDef(
     outputs=("output",),
     options="LogSoftmaxOptions",
     versions=(1, 2),
-    shapes=_shapes,
+    shapes=row_shapes,
     work=_work,
     forms=(
         Form("float32 -> float32", _log_softmax_float),
         Form("int8 -> int8", _log_softmax_8_bits),
         Form("uint8 -> uint8", _log_softmax_8_bits),
     ),
-    constraints=(STEEP, _fixed_output({DType.INT8: (1 / 16, 127), DType.UINT8: (1 / 16, 255)})),
+    constraints=(STEEP, fixed_output({DType.INT8: (1 / 16, 127), DType.UINT8: (1 / 16, 255)})),
     bound=bounds.ulps(2, absolute=5e-7),
     cases=_log_softmax_cases,
 )
 
-L2_NORMALIZATION = OpDef(
-    name="L2_NORMALIZATION",
-    inputs=("input",),
-    outputs=("output",),
-    options="L2NormOptions",
-    versions=(1, 2),
-    shapes=_shapes,
-    work=_work,
-    forms=(
-        Form("float32 -> float32", _l2_float),
-        Form("int8 -> int8", _l2_8_bits),
-        Form("uint8 -> uint8", _l2_8_bits),
-    ),
-    constraints=(
-        _fixed_output({DType.INT8: (1 / 128, 0), DType.UINT8: (1 / 128, 128)}),
-        Constraint("activation", "there must be no fused activation", _no_activation),
-    ),
-    bound=bounds.exact,
-    cases=_l2_cases,
-)
-
-OPS = (SOFTMAX, LOG_SOFTMAX, L2_NORMALIZATION)
+OPS = (SOFTMAX, LOG_SOFTMAX)
