@@ -143,21 +143,15 @@ def _line(row: Row) -> str:
 
 def main() -> int:
     """Exit code 1 if any model differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="models, or folders of models")
     parser.add_argument("--devices", default="reference", help="comma list, as for delegraph run")
-    parser.add_argument(
-        "--testdata", action="store_true", help="the folder's testdata/ in place of its models"
-    )
+    parser.add_argument("--testdata", action="store_true", help="the folder's testdata/ in place of its models")
     parser.add_argument("--runs", type=int, default=2, help="inputs in a row per model")
     parser.add_argument("--json", metavar="FILE", help="write the rows here too")
     args = parser.parse_args()
     rows = []
-    print(
-        f"{'model':58} {'outcome':10} {'integers':8} {'worst':>9} {'of range':>9} {'top-1':5} {'s':>6}  reason"
-    )
+    print(f"{'model':58} {'outcome':10} {'integers':8} {'worst':>9} {'of range':>9} {'top-1':5} {'s':>6}  reason")
     start = time.perf_counter()
     with Oracle() as oracle:
         for path in models_in(args.paths, args.testdata):
@@ -165,9 +159,7 @@ def main() -> int:
             for suffix, model in entry_points(path):
                 rows.append(compare(model, name + suffix, args.devices, oracle, args.runs))
                 print(_line(rows[-1]), flush=True)
-    counts = {
-        kind: sum(r.outcome == kind for r in rows) for kind in ("agrees", "differs", "refused", "no oracle")
-    }
+    counts = {kind: sum(r.outcome == kind for r in rows) for kind in ("agrees", "differs", "refused", "no oracle")}
     print(", ".join(f"{n} {kind}" for kind, n in counts.items()), f"in {time.perf_counter() - start:.0f} s")
     if args.json:
         Path(args.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))

@@ -22,13 +22,9 @@ from delegraph.testing.op_oracle import OpVerdict, judge_model
 
 def main() -> int:
     """Exit code 1 if any op differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="models, or folders of models")
-    parser.add_argument(
-        "--testdata", action="store_true", help="the folder's testdata/ in place of its models"
-    )
+    parser.add_argument("--testdata", action="store_true", help="the folder's testdata/ in place of its models")
     parser.add_argument("--json", metavar="FILE", help="write every verdict here")
     args = parser.parse_args()
     start = time.perf_counter()

@@ -58,9 +58,7 @@ class UnsupportedOp(DelegraphError):
     further ops of the model without a kernel).
     """
 
-    def __init__(
-        self, place: str, op: str, reason: str, advice: str = "", others: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, place: str, op: str, reason: str, advice: str = "", others: tuple[str, ...] = ()) -> None:
         self.place, self.op, self.reason, self.advice, self.others = place, op, reason, advice, others
         also = f"also without a kernel: {', '.join(others)}" if others else ""
         super().__init__("; ".join(filter(None, [f"{place} {op}: {reason}", also, advice])))
@@ -88,3 +86,19 @@ class DataError(DelegraphError):
     def __init__(self, place: str, expected: str, found: str) -> None:
         self.place, self.expected, self.found = place, expected, found
         super().__init__(f"{place}: expected {expected}, found {found}")
+
+
+class InvalidDevices(DelegraphError):
+    """A file of device profiles breaks a rule of its format.
+
+    Example: ``devices.yaml:41: profiles.coral-usb.launch_ns: expected a whole number of at least 0, found 'fast'``
+
+    Attributes: source (file name), line (from 1; 0 for the file as a whole), place (path within the file), expected,
+    found, advice (may be empty).
+    """
+
+    def __init__(self, source: str, line: int, place: str, expected: str, found: str, advice: str = "") -> None:
+        self.source, self.line, self.place = source, line, place
+        self.expected, self.found, self.advice = expected, found, advice
+        where = ": ".join(filter(None, (f"{source}:{line}" if line else source, place)))
+        super().__init__(f"{where}: expected {expected}, found {found}" + (f"; {advice}" if advice else ""))

@@ -18,7 +18,8 @@ def cut_segments(
 
     A topological schedule that stays on a device while it has ready ops, and runs every ready host op before it opens
     another segment. Of several devices with ready ops, one of ``beside`` goes first (they run while the caller goes
-    on), then the one whose op comes first. Each piece is a run of that schedule, hence convex, and the pieces are in order.
+    on), then the one whose op comes first. Each piece is a run of that schedule, hence convex, and the pieces are in
+    order.
     """
     before = effects.order(graph, nodes)
     after: list[list[int]] = [[] for _ in nodes]

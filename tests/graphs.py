@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Quantization
 from delegraph.core.model.model import Model
@@ -76,7 +77,9 @@ class GraphBuilder:
         return outputs[0] if outputs else -1
 
 
-def model(*graphs: GraphBuilder, signatures: dict[str, tuple[int, dict[str, int], dict[str, int]]] | None = None) -> Model:
+def model(
+    *graphs: GraphBuilder, signatures: dict[str, tuple[int, dict[str, int], dict[str, int]]] | None = None
+) -> Model:
     """A model of these subgraphs; signatures: key → (subgraph, input names, output names)."""
     names = list(dict.fromkeys(name for g in graphs for name, _ in g.operators))
     buffers = [Table("Buffer")]

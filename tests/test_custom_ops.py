@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import delegraph as dg
 import numpy as np
 import pytest
-from delegraph.core.ops import registry
-
 from tests.support import require, shared_path
+
+import delegraph as dg
+from delegraph.core.ops import registry
 
 PAGE = Path(__file__).parents[1] / "docs" / "custom-ops.md"
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from tools import ops_table
 
 ROOT = Path(__file__).parents[1]

@@ -52,11 +52,7 @@ def _imports(path: Path) -> set[str]:
 
 def allowed(importer: str, imported: str) -> bool:
     """The import rules of ARCHITECTURE.md."""
-    if (
-        imported in FREE
-        or any(imported.startswith(f"{name}.") for name in FREE)
-        or imported == "delegraph.core"
-    ):
+    if imported in FREE or any(imported.startswith(f"{name}.") for name in FREE) or imported == "delegraph.core":
         return True
     own, other = importer.split("."), imported.split(".")
     if other[1] == "core" and other[2] in CORE_ORDER:

@@ -17,9 +17,7 @@ pytestmark = pytest.mark.packaging
 
 def _run(*command: str | Path, cwd: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
     return done.stdout
 

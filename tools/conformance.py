@@ -22,9 +22,7 @@ def main() -> int:
     parser.add_argument("ops", nargs="*", help="names of ops; all that have cases if none is given")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--show", type=int, default=8, help="how many cases that are not the same to print per op"
-    )
+    parser.add_argument("--show", type=int, default=8, help="how many cases that are not the same to print per op")
     args = parser.parse_args()
     failed = False
     with Oracle() as oracle:

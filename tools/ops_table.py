@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from delegraph.core.ops import registry
+from delegraph.core.ops.errata import ERRATA
 from delegraph.core.ops.opdef import OpDef
 
 PAGE = Path(__file__).parents[1] / "docs" / "supported-ops.md"
@@ -24,11 +25,19 @@ without forms are run by core itself.
 | --- | --- | --- | --- |
 """
 
+_ERRATA = """
+## Where LiteRT's reference kernels are no oracle
+
+| operator | what LiteRT 2.3.0 does | what stands |
+| --- | --- | --- |
+"""
+
 
 def page() -> str:
     """The page as it should be."""
     ops = [op for op in registry.all_ops() if not op.is_custom]
-    return _HEAD + "".join(_row(op) for op in ops) + f"\n{len(ops)} operators.\n"
+    errata = "".join(f"| {e.op} | {e.what} | {e.stand.value} |\n" for e in ERRATA)
+    return _HEAD + "".join(_row(op) for op in ops) + f"\n{len(ops)} operators.\n" + _ERRATA + errata
 
 
 def _row(op: OpDef) -> str:

@@ -126,9 +126,7 @@ class Device(Protocol):
         """The cost of a segment as one, where that is not the sum of its ops. Since 0.2."""
         return None
 
-    def compile(
-        self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None
-    ) -> Artifact:
+    def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
         """The segment as code. Deterministic in results: tuning results come in as options.
 
         Raises:

@@ -33,13 +33,9 @@ def build(model: Model) -> GraphSet:
 
 def _graph(model: Model, index: int, table: Table) -> Graph:
     place = f"subgraphs[{index}]"
-    tensors = tuple(
-        _tensor(model, i, tensor, f"{place}.tensors[{i}]") for i, tensor in enumerate(table.tensors or ())
-    )
+    tensors = tuple(_tensor(model, i, tensor, f"{place}.tensors[{i}]") for i, tensor in enumerate(table.tensors or ()))
     ops = tuple(_op(model, i, op, f"{place}.operators[{i}]") for i, op in enumerate(table.operators or ()))
-    graph = Graph(
-        index, table.name or "", tensors, ops, _indices(table.inputs), _indices(table.outputs), (), ops
-    )
+    graph = Graph(index, table.name or "", tensors, ops, _indices(table.inputs), _indices(table.outputs), (), ops)
     _check_order(graph, model.source)
     return graph
 
@@ -93,9 +89,7 @@ def _quantization(table: Table | None, rank: int, place: str, source: str) -> Qu
     if len(zero_points) == 1 and len(scales) > 1:
         zero_points = np.repeat(zero_points, len(scales))
     if len(zero_points) != len(scales):
-        raise InvalidModel(
-            f"{place}.quantization.zero_point", f"{len(scales)} values", f"{len(zero_points)}", source
-        )
+        raise InvalidModel(f"{place}.quantization.zero_point", f"{len(scales)} values", f"{len(zero_points)}", source)
     # A bias has one axis; some converters write the weights' axis there.
     axis = table.quantized_dimension if len(scales) > 1 and rank != 1 else 0
     return Quantization(np.asarray(scales), np.asarray(zero_points), axis, block_size, block_scales)

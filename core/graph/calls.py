@@ -32,9 +32,7 @@ def check_calls(graphs: Sequence[Graph], source: str) -> None:
         for op in graph.ops:
             for name, index in called_graphs(op).items():
                 if not 0 <= index < len(graphs):
-                    raise InvalidModel(
-                        f"{op.place}.{name}", f"a subgraph in [0, {len(graphs)})", str(index), source
-                    )
+                    raise InvalidModel(f"{op.place}.{name}", f"a subgraph in [0, {len(graphs)})", str(index), source)
                 _check_operands(op, name, graphs[index], source)
     done: set[int] = set()
     for graph in graphs:
@@ -60,9 +58,7 @@ def _check_operands(op: Op, name: str, called: Graph, source: str) -> None:
         )
 
 
-def _check_ends(
-    index: int, graphs: Sequence[Graph], path: tuple[int, ...], done: set[int], source: str
-) -> None:
+def _check_ends(index: int, graphs: Sequence[Graph], path: tuple[int, ...], done: set[int], source: str) -> None:
     if index in done:
         return
     if index in path:

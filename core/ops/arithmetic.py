@@ -147,9 +147,7 @@ def fused_options(name: str, fused: int) -> dict[str, int]:
     return {} if name == "SQUARED_DIFFERENCE" else {"fused_activation_function": fused}
 
 
-def _case(
-    rng: np.random.Generator, name: str, dtype: DType, label: str, a: Shape, b: Shape, fused: int
-) -> Case:
+def _case(rng: np.random.Generator, name: str, dtype: DType, label: str, a: Shape, b: Shape, fused: int) -> Case:
     q: list[Quantization | None] = [None, None, None]
     if dtype.is_float:
         x, y = reals(rng, a).astype(dtype.numpy), reals(rng, b).astype(dtype.numpy)
@@ -195,10 +193,7 @@ def _quantized_case(rng: np.random.Generator, name: str, dtype: DType, i: int) -
     info = np.iinfo(dtype.numpy)
     points = [0, 0, 0]
     if dtype is not DType.INT16 or name == "DIV":
-        points = [
-            int(rng.choice([int(info.min), 0, int(info.max), int(integers(rng, dtype, ()))]))
-            for _ in range(3)
-        ]
+        points = [int(rng.choice([int(info.min), 0, int(info.max), int(integers(rng, dtype, ()))])) for _ in range(3)]
     s1, s2 = (float(np.exp(rng.uniform(*((-9, -1) if i < 4 else (-16, 3))))) for _ in range(2))
     typical = {"MUL": s1 * s2 * 100, "DIV": s1 / s2 / 20, "SQUARED_DIFFERENCE": max(s1, s2) ** 2 * 200}
     s_out = typical.get(name, max(s1, s2) * 2) * float(np.exp(rng.uniform(-2, 2) * (1 + (i == 5))))
@@ -215,9 +210,7 @@ def _quantized_case(rng: np.random.Generator, name: str, dtype: DType, i: int) -
     options = fused_options(name, fused)
     if dtype is DType.INT16 and name in ("ADD", "SUB"):
         options["pot_scale_int16"] = bool(i % 2)
-    return Case(
-        f"{dtype}_quantized_{i}", (Operand(a, qs[0]), Operand(b, qs[1])), (Result(dtype, qs[2]),), options
-    )
+    return Case(f"{dtype}_quantized_{i}", (Operand(a, qs[0]), Operand(b, qs[1])), (Result(dtype, qs[2]),), options)
 
 
 # --- declarations ---------------------------------------------------------------------------------------------------

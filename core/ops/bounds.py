@@ -23,9 +23,7 @@ def ulps(n: float, absolute: float = 0.0) -> Bound:
     """``n`` units in the last place of the expected value, or ``absolute`` if that is more (functions near zero)."""
 
     def bound(node: Node, inputs: Sequence[Any], expected: Sequence[Array]) -> Sequence[Any]:
-        return [
-            np.maximum(n * np.spacing(np.abs(y)), absolute) if y.dtype.kind == "f" else 0.0 for y in expected
-        ]
+        return [np.maximum(n * np.spacing(np.abs(y)), absolute) if y.dtype.kind == "f" else 0.0 for y in expected]
 
     return bound
 

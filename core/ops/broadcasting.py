@@ -168,9 +168,7 @@ def shape_pairs(rng: np.random.Generator) -> list[tuple[str, Shape, Shape]]:
     for i in range(4):
         shape = rng.integers(1, 5, rng.integers(1, 5))
         a = tuple(int(n) for n in np.where(rng.random(shape.size) < 0.3, 1, shape))
-        b = tuple(int(n) for n in np.where(rng.random(shape.size) < 0.3, 1, shape))[
-            int(rng.integers(0, shape.size)) :
-        ]
+        b = tuple(int(n) for n in np.where(rng.random(shape.size) < 0.3, 1, shape))[int(rng.integers(0, shape.size)) :]
         pairs.append((f"random_{i}", a, b) if rng.random() < 0.5 else (f"random_{i}", b, a))
     return pairs
 

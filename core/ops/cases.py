@@ -51,14 +51,10 @@ def quantized(
     return Quantization.per_tensor(scale, zero_point), integers(rng, dtype, shape)
 
 
-def bias_for(
-    rng: np.random.Generator, x: Quantization, w: Quantization, n: int
-) -> tuple[Array, Quantization]:
+def bias_for(rng: np.random.Generator, x: Quantization, w: Quantization, n: int) -> tuple[Array, Quantization]:
     """An int32 bias of ``n`` elements with the scales s_x · s_w that TFLite asks for."""
     scales = np.float32(x.scale) * np.asarray(w.scales, np.float32)
-    return rng.integers(-20000, 20000, n).astype(np.int32), Quantization(
-        scales, np.zeros(scales.size, np.int64)
-    )
+    return rng.integers(-20000, 20000, n).astype(np.int32), Quantization(scales, np.zeros(scales.size, np.int64))
 
 
 def case_model(op: OpDef, case: Case, output_shapes: Any = None) -> Model:
@@ -143,9 +139,7 @@ def operator_code(op: OpDef, version: int) -> Table:
     return Table("OperatorCode", deprecated_builtin_code=min(code, 127), builtin_code=code, version=version)
 
 
-def tensor_table(
-    name: str, dtype: DType, shape: Any, quantization: Quantization | None, buffer: int
-) -> Table:
+def tensor_table(name: str, dtype: DType, shape: Any, quantization: Quantization | None, buffer: int) -> Table:
     """A Tensor table of the schema."""
     fields: dict[str, Any] = {}
     if quantization is not None:

@@ -17,9 +17,7 @@ def effects(graph: Graph, node: Node) -> list[tuple[Hashable, bool]]:
     opdef = registry.find(node.op.name)
     if opdef is None:
         return []
-    found: list[tuple[Hashable, bool]] = [
-        (("tensor", node.op.inputs[slot]), True) for slot in opdef.variables
-    ]
+    found: list[tuple[Hashable, bool]] = [(("tensor", node.op.inputs[slot]), True) for slot in opdef.variables]
     found += [
         (("tensor", i), False)
         for slot, (i, spec) in enumerate(zip(node.op.inputs, node.inputs, strict=True))
@@ -37,11 +35,7 @@ def _resource(graph: Graph, node: Node) -> Hashable:
     if maker is None or maker.name != "VAR_HANDLE":
         return ANY
     options = maker.options
-    return (
-        ("resource", options.container, options.shared_name)
-        if options is not None
-        else ("resource", None, None)
-    )
+    return ("resource", options.container, options.shared_name) if options is not None else ("resource", None, None)
 
 
 def order(graph: Graph, nodes: Sequence[Node]) -> list[set[int]]:

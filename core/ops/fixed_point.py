@@ -25,9 +25,7 @@ def round_half_away(x: Any) -> Any:
     (``floor(x + 0.5)`` would be wrong just below a half, where the sum rounds up.)
     """
     truncated = np.trunc(x)
-    return truncated + np.where(np.abs(x - truncated) >= 0.5, np.copysign(1, x), 0).astype(
-        np.asarray(x).dtype
-    )
+    return truncated + np.where(np.abs(x - truncated) >= 0.5, np.copysign(1, x), 0).astype(np.asarray(x).dtype)
 
 
 def quantize_multiplier(multiplier: float) -> tuple[int, int]:
@@ -252,7 +250,9 @@ def activation_range(activation: int, dtype: DType, quantization: Quantization |
         assert quantization is not None
         scaled = round_half_away(np.float32(x) / quantization.scale)
         if not abs(scaled) <= 2.0**31:
-            raise InvalidModel("quantization", "a scale for which activation limits fit 32 bits", str(quantization.scale))
+            raise InvalidModel(
+                "quantization", "a scale for which activation limits fit 32 bits", str(quantization.scale)
+            )
         return quantization.zero_point + int(scaled)
 
     match activation:

@@ -62,9 +62,7 @@ def conv_multipliers(node: Node, channels: int, x_slot: int = 0) -> tuple[Array,
     """
     s_in, s_out = node.quantization(x_slot).scale, node.output_quantization().scale
     scales = np.asarray(node.quantization(1).scales, np.float32)
-    node.expect(
-        scales.size in (1, channels), "inputs[1].quantization", f"1 or {channels} scales", scales.size
-    )
+    node.expect(scales.size in (1, channels), "inputs[1].quantization", f"1 or {channels} scales", scales.size)
     if node.input(x_slot).dtype is DType.UINT8:
         product = (np.float32(s_in) * scales[:1]).astype(np.float64)
     else:
@@ -108,9 +106,7 @@ def weight_scales(channel_axis: int, x_slot: int = 0) -> Constraint:
             return f"{n_scales} scales along axis {axis}"
         return None if weights.shape[axis] == n_scales else f"{n_scales} scales along axis {axis}"
 
-    return Constraint(
-        "weight_scales", "the weights must have one scale or, of int8, one per output channel", test
-    )
+    return Constraint("weight_scales", "the weights must have one scale or, of int8, one per output channel", test)
 
 
 def bias_scale(dtypes: tuple[DType, ...], x_slot: int = 0, bias_slot: int = 2) -> Constraint:
@@ -131,6 +127,4 @@ def bias_scale(dtypes: tuple[DType, ...], x_slot: int = 0, bias_slot: int = 2) -
             return None
         return f"{found:g} where that product is {products:g}"
 
-    return Constraint(
-        "bias_scale", "the bias must have the scale of the input times that of the weights", test
-    )
+    return Constraint("bias_scale", "the bias must have the scale of the input times that of the weights", test)

@@ -36,14 +36,8 @@ def one_type(
     last = len(inputs) - 1
 
     def of_one_type(node: Node) -> bool:
-        found = {
-            spec.dtype
-            for i, spec in enumerate(node.inputs)
-            if spec is not None and "{T}" in inputs[min(i, last)]
-        }
-        found |= {
-            spec.dtype for i, spec in enumerate(node.outputs) if "{T}" in outputs[min(i, len(outputs) - 1)]
-        }
+        found = {spec.dtype for i, spec in enumerate(node.inputs) if spec is not None and "{T}" in inputs[min(i, last)]}
+        found |= {spec.dtype for i, spec in enumerate(node.outputs) if "{T}" in outputs[min(i, len(outputs) - 1)]}
         return len(found) == 1 and (when is None or when(node))
 
     return Form(
@@ -80,9 +74,7 @@ def equal_quantization(dtypes: str = "any", slots: int | None = 1) -> Constraint
         return None if len(found) == 1 else " and ".join(f"scale {s:g}, zero point {z}" for s, z in found)
 
     of = "" if dtypes == "any" else " of " + ", ".join(names)
-    return Constraint(
-        "equal_quantization", f"inputs and outputs{of} must have the same scale and zero point", test
-    )
+    return Constraint("equal_quantization", f"inputs and outputs{of} must have the same scale and zero point", test)
 
 
 def symmetric_int16(slots: int | None = 1) -> Constraint:

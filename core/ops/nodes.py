@@ -98,8 +98,7 @@ def _known_values(node: Node, opdef: OpDef) -> list[Array] | None:
     if not opdef.is_pure or opdef.host or opdef.variables:
         return None
     if opdef.name not in ("SHAPE", "RANK") and not all(
-        spec is None or (spec.value is not None and spec.n_elements <= KNOWN_VALUE_LIMIT)
-        for spec in node.inputs
+        spec is None or (spec.value is not None and spec.n_elements <= KNOWN_VALUE_LIMIT) for spec in node.inputs
     ):
         return None
     if any(spec.n_elements > KNOWN_VALUE_LIMIT for spec in node.outputs):

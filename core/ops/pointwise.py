@@ -44,11 +44,7 @@ def formula(
         values = attributes(node) if attributes is not None else {}
 
         def compute(*operands: Array) -> Array:
-            wide = [
-                widen(x, spec.dtype)
-                for x, spec in zip(operands, node.inputs, strict=True)
-                if spec is not None
-            ]
+            wide = [widen(x, spec.dtype) for x, spec in zip(operands, node.inputs, strict=True) if spec is not None]
             return narrow(evaluate(expression, wide, values), node.outputs[0].dtype)
 
         return elementwise(node, compute)
@@ -223,9 +219,7 @@ def unary_op(name: str, forms: Sequence[Form], bound: Bound, cases: Any, **field
 # --- cases --------------------------------------------------------------------------------------------------------
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (2, 3), (0, 3), (2, 1, 3, 4), (1, 2, 3, 1, 2, 2))
-SPECIAL = np.array(
-    [0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.5, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-40]
-)
+SPECIAL = np.array([0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.5, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-40])
 
 
 def float_cases(
@@ -256,9 +250,7 @@ def integer_cases(rng: np.random.Generator, *dtypes: DType) -> Iterator[Case]:
             yield Case(name, (Operand(integers(rng, dtype, shape)),), (Result(dtype),))
 
 
-def quantizations(
-    rng: np.random.Generator, dtype: DType, n: int
-) -> Iterator[tuple[Quantization, Quantization]]:
+def quantizations(rng: np.random.Generator, dtype: DType, n: int) -> Iterator[tuple[Quantization, Quantization]]:
     """Pairs for input and output: equal, far apart, zero points at the ends of the type, and ``n`` at random."""
     low, high = limits(dtype)
     symmetric = dtype is DType.INT16
@@ -299,6 +291,4 @@ def quantized_cases(
             x = np.sort(all_values(dtype)) if dtype is not DType.INT16 else integers(rng, dtype, (1500,))
             if non_negative:
                 x = np.maximum(x, x_q.zero_point)
-            yield Case(
-                f"{dtype}_{i}", (Operand(x.astype(dtype.numpy), x_q),), (Result(dtype, y_q),), **fields
-            )
+            yield Case(f"{dtype}_{i}", (Operand(x.astype(dtype.numpy), x_q),), (Result(dtype, y_q),), **fields)

@@ -63,8 +63,6 @@ def fold_constants(graph: Graph) -> Graph:
             results = form.prepare(node)(*(None if s is None else s.value for s in node.inputs))
         for i, result in zip([o for o in op.outputs if o >= 0], results, strict=True):
             folded[i] = graph.tensors[i].with_constant(np.asarray(result))
-            specs[i] = TensorSpec(
-                folded[i].dtype, folded[i].shape, folded[i].quantization, folded[i].constant
-            )
+            specs[i] = TensorSpec(folded[i].dtype, folded[i].shape, folded[i].quantization, folded[i].constant)
         drop[op.index] = f"computed ahead of the run: {op.name} of constants"
     return graph.with_changes(tensors=folded, drop=drop) if drop else graph

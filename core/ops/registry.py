@@ -40,9 +40,7 @@ def all_ops() -> Iterator[OpDef]:
 
 def _add(op: OpDef) -> OpDef:
     if op.name in _ops and _ops[op.name] is not op:
-        raise InvalidArgument(
-            f"op {op.name!r}", "a name of its own", "an op of that name is registered already"
-        )
+        raise InvalidArgument(f"op {op.name!r}", "a name of its own", "an op of that name is registered already")
     _ops[op.name] = op
     return op
 

@@ -60,9 +60,7 @@ def pad_spatial(x: Array, h: Axis, w: Axis, fill: Any) -> Array:
     if not (h.pad_before or h.pad_after or w.pad_before or w.pad_after):
         return x
     n, _, _, c = x.shape
-    padded = np.full(
-        (n, h.pad_before + h.size + h.pad_after, w.pad_before + w.size + w.pad_after, c), fill, x.dtype
-    )
+    padded = np.full((n, h.pad_before + h.size + h.pad_after, w.pad_before + w.size + w.pad_after, c), fill, x.dtype)
     padded[:, h.pad_before : h.pad_before + h.size, w.pad_before : w.pad_before + w.size] = x
     return padded
 

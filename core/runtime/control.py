@@ -40,10 +40,7 @@ def run(node: Node, operands: Sequence[Array], call: Call, state: Overlay) -> li
         case "STABLEHLO_COMPOSITE":
             return call(o.decomposition_subgraph_index, operands)
         case "VAR_HANDLE":
-            return [
-                np.zeros(node.outputs[0].shape, np.int32)
-                + state.handle(o.container or "", o.shared_name or "")
-            ]
+            return [np.zeros(node.outputs[0].shape, np.int32) + state.handle(o.container or "", o.shared_name or "")]
         case "READ_VARIABLE":
             value = state.read(("resource", int(operands[0].reshape(-1)[0])))
             if value is None:

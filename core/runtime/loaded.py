@@ -178,5 +178,3 @@ def _stage(buffer: Buffer, array: Array) -> Array | None:
         return np.array(array, order="C")
     np.copyto(view[: array.nbytes].view(array.dtype).reshape(array.shape), array)
     return None
-
-

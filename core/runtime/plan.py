@@ -125,16 +125,12 @@ def make_plan(
     return Plan(graph, steps, specs, _arena(steps, specs, frozenset(needed)), drop, tuple(late), needed)
 
 
-def infer_outputs(
-    graph: Graph, known: Mapping[int, TensorSpec], planner: Planner
-) -> list[tuple[int, ...] | None]:
+def infer_outputs(graph: Graph, known: Mapping[int, TensorSpec], planner: Planner) -> list[tuple[int, ...] | None]:
     """The shapes of a graph's outputs, given the specs of its inputs; None where data decides."""
     specs: dict[int, TensorSpec] = dict(known)
     nodes, late = _infer(graph, graph.ops, specs, planner)
     made = {i for op in graph.ops for i in op.outputs}
-    return [
-        specs[i].shape if i in specs else None if i in made else graph.tensors[i].shape for i in graph.outputs
-    ]
+    return [specs[i].shape if i in specs else None if i in made else graph.tensors[i].shape for i in graph.outputs]
 
 
 def _infer(
@@ -164,9 +160,7 @@ def _infer(
     return nodes, late
 
 
-def _infer_one(
-    graph: Graph, op: Op, opdef: OpDef, specs: dict[int, TensorSpec], planner: Planner
-) -> Node | None:
+def _infer_one(graph: Graph, op: Op, opdef: OpDef, specs: dict[int, TensorSpec], planner: Planner) -> Node | None:
     if opdef.host == "control":
         node = node_of(graph, op, opdef, specs)
         shapes = planner.call_shapes(node)
@@ -243,9 +237,7 @@ def _host_step(node: Node) -> Step:
     return HostStep(node.op, form.prepare(node))
 
 
-def make_segment(
-    graph: Graph, nodes: Sequence[Node], specs: Specs, read_after: set[int] | frozenset[int]
-) -> Segment:
+def make_segment(graph: Graph, nodes: Sequence[Node], specs: Specs, read_after: set[int] | frozenset[int]) -> Segment:
     """The segment of these nodes, which delivers what is in ``read_after``."""
     made: set[int] = set()
     inputs: dict[int, None] = {}

@@ -102,9 +102,7 @@ class _PlanCache:
     def plans(self) -> list[Plan]:
         with self._lock:
             found = list(self._plans.values())
-        return [
-            plan for planned in found for plan in (planned.plan, *planned.late.plans(), *planned.instead.plans())
-        ]
+        return [plan for planned in found for plan in (planned.plan, *planned.late.plans(), *planned.instead.plans())]
 
 
 class GraphRunner:
@@ -144,8 +142,7 @@ class GraphRunner:
 
     def _input_specs(self, shapes: Sequence[Shape]) -> dict[int, TensorSpec]:
         return {
-            i: spec_of(self.graph.tensors[i], tuple(shape))
-            for i, shape in zip(self.graph.inputs, shapes, strict=True)
+            i: spec_of(self.graph.tensors[i], tuple(shape)) for i, shape in zip(self.graph.inputs, shapes, strict=True)
         }
 
     def _planned(self, shapes: Sequence[Shape], trust_variables: bool) -> _Planned:
@@ -247,9 +244,7 @@ class GraphRunner:
         self._deliver(step, [*outputs, *updated], values, state)
         return None
 
-    def _finish(
-        self, planned: _Planned, run: _Pending, values: Values, state: Overlay, trust_variables: bool
-    ) -> None:
+    def _finish(self, planned: _Planned, run: _Pending, values: Values, state: Overlay, trust_variables: bool) -> None:
         try:
             results = run.run.finish()
         except DelegateError as exc:
@@ -330,9 +325,7 @@ class GraphRunner:
         for i, result in zip(step.op.outputs, results, strict=True):
             values[i] = _owned(np.asarray(result), operands)
 
-    def _run_control(
-        self, plan: Plan, node: Node, values: Values, state: Overlay, trust_variables: bool
-    ) -> None:
+    def _run_control(self, plan: Plan, node: Node, values: Values, state: Overlay, trust_variables: bool) -> None:
         operands = [np.zeros(0) if i < 0 else self._value(plan, values, i, state) for i in node.op.inputs]
 
         def call(graph: int, inputs: Sequence[Array]) -> list[Array]:

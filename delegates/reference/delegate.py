@@ -67,9 +67,7 @@ class ReferenceDevice(Device):
     def supports(self, view: GraphView) -> Sequence[Support]:
         return [_support(node) for node in view.nodes]
 
-    def compile(
-        self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None
-    ) -> Artifact:
+    def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
         return Artifact(ARTIFACT_FORMAT)
 
     def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> ReferenceProgram:

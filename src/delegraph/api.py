@@ -136,12 +136,7 @@ def _slots(names: str | Sequence[str], fallback: str) -> tuple[dict[str, DeviceS
 
 def check_ops(graphs: GraphSet) -> None:
     """Raises UnsupportedOp for the first op that can't run whatever its operands are; names the others too."""
-    found = [
-        (op, problem)
-        for graph in graphs.graphs
-        for op in graph.ops
-        if (problem := op_support(op)) is not None
-    ]
+    found = [(op, problem) for graph in graphs.graphs for op in graph.ops if (problem := op_support(op)) is not None]
     if not found:
         return
     op, problem = found[0]

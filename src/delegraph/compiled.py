@@ -150,9 +150,7 @@ class CompiledModel:
         outputs = [values[i] for i in main.outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def run(
-        self, graph: int, inputs: Sequence[Any], session: Session, *, resized: bool = False
-    ) -> dict[int, Array]:
+    def run(self, graph: int, inputs: Sequence[Any], session: Session, *, resized: bool = False) -> dict[int, Array]:
         """Runs one graph once and commits its state; returns outputs and kept tensors by index, all the caller's own.
 
         inputs: one value per graph input. resized: take inputs of any shape, as after TFLite's resize_tensor_input.
@@ -292,9 +290,7 @@ def _is_stateful(graphs: GraphSet) -> bool:
     )
 
 
-def _by_position(
-    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph
-) -> list[Any]:
+def _by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph) -> list[Any]:
     """One value per graph input from positional and named arguments."""
     if len(args) > len(names):
         raise InvalidArgument("inputs", f"at most {len(names)} inputs", f"{len(args)}")
@@ -343,9 +339,7 @@ def _checked(value: Any, tensor: Tensor, *, resized: bool) -> Array:
             where, str(tensor.dtype), str(array.dtype), f"convert it with .astype(numpy.{tensor.dtype.numpy})"
         )
     wanted = tensor.shape_signature
-    fits = len(array.shape) == len(wanted) and all(
-        w in (-1, n) for w, n in zip(wanted, array.shape, strict=True)
-    )
+    fits = len(array.shape) == len(wanted) and all(w in (-1, n) for w, n in zip(wanted, array.shape, strict=True))
     if not fits and not resized:
         raise InvalidArgument(where, f"shape {list(wanted)}", str(list(array.shape)))
     return array

@@ -57,9 +57,7 @@ def resolve(names: str | Sequence[str]) -> list[DeviceInfo]:
     found: list[DeviceInfo] = []
     for name in [*wanted, REFERENCE]:
         if not isinstance(name, str) or name not in known:
-            raise InvalidArgument(
-                "devices", f"one of {', '.join(sorted(known))}", repr(name), "see: delegraph devices"
-            )
+            raise InvalidArgument("devices", f"one of {', '.join(sorted(known))}", repr(name), "see: delegraph devices")
         if known[name] not in found:
             found.append(known[name])
     return found

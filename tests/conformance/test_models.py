@@ -24,9 +24,7 @@ def _foundation() -> list[str]:
     page = shared_path() / "models" / "foundation.md"
     if not page.is_file():
         return []
-    (line,) = [
-        text for text in page.read_text().splitlines() if text.startswith("`mobilenet_v1_0.25_128_quant`")
-    ]
+    (line,) = [text for text in page.read_text().splitlines() if text.startswith("`mobilenet_v1_0.25_128_quant`")]
     return re.findall(r"`([^`]+)`", line)
 
 

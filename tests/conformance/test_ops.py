@@ -30,9 +30,7 @@ def _check(op: OpDef, oracle: Oracle, seeds: range) -> None:
     n_compared = 0
     for seed in seeds:
         for verdict in check(op, op.cases(np.random.default_rng(seed)), oracle):
-            assert verdict.outcome == "same", (
-                f"seed {seed}, case {verdict.case}: {verdict.outcome}: {verdict.detail}"
-            )
+            assert verdict.outcome == "same", f"seed {seed}, case {verdict.case}: {verdict.outcome}: {verdict.detail}"
             n_compared += not verdict.detail  # a case that both refuse has a detail
     assert n_compared, "no case was run by both"
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.graphs import GraphBuilder, model
+
 from delegraph.core.graph.build import build
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops import registry
 from delegraph.core.ops.nodes import node_of
 from delegraph.core.ops.opdef import Node
 from delegraph.partitioner.segments import cut_segments
-from hypothesis import given
-from hypothesis import strategies as st
-
-from tests.graphs import GraphBuilder, model
 
 
 def _nodes(graph: Graph) -> list[Node]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from delegraph.core.runtime.memory import Usage, plan_memory
 from hypothesis import given
 from hypothesis import strategies as st
+
+from delegraph.core.runtime.memory import Usage, plan_memory
 
 
 @st.composite

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import delegraph as dg
 import numpy as np
 import pytest
+from tests.graphs import GraphBuilder, model
+
+import delegraph as dg
 from delegraph.core.graph.dtype import DType
 from delegraph.core.model.model import Model
 from delegraph.core.model.writer import write
 from delegraph.testing import Oracle
-
-from tests.graphs import GraphBuilder, model
 
 
 def counter() -> Model:

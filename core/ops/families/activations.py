@@ -238,9 +238,7 @@ def _gelu_cases(rng: np.random.Generator) -> Iterator[Case]:
         ):
             if rng.random() < 0.6:
                 options = {"approximate": approximate}
-                yield Case(
-                    f"{case.name}_{'tanh' if approximate else 'erf'}", case.inputs, case.outputs, options
-                )
+                yield Case(f"{case.name}_{'tanh' if approximate else 'erf'}", case.inputs, case.outputs, options)
 
 
 # --- declarations -------------------------------------------------------------------------------------------------

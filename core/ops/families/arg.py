@@ -244,9 +244,7 @@ def _topk_cases(rng: np.random.Generator) -> Iterator[Case]:
                 f"{dtype}_{i}_k_{k}_{out}",
                 (
                     Operand(_data(rng, dtype, shape, bool(rng.integers(2)))),
-                    Operand(
-                        np.array(k if i % 2 else [k], kind), constant=_constant(rng, k and 0 not in shape)
-                    ),
+                    Operand(np.array(k if i % 2 else [k], kind), constant=_constant(rng, k and 0 not in shape)),
                 ),
                 (Result(dtype), Result(out)),
             )
@@ -352,8 +350,7 @@ UNIQUE = OpDef(
     shapes=_unique_shapes,
     work=_per_input_element,
     forms=tuple(
-        Form(f"{t} -> {t}, int32|int64", _unique)
-        for t in ("float32", "int8", "int16", "int32", "int64", "uint8")
+        Form(f"{t} -> {t}, int32|int64", _unique) for t in ("float32", "int8", "int16", "int32", "int64", "uint8")
     ),
     constraints=(_index_type("idx_out_type", 1),),
     bound=bounds.exact,

@@ -141,9 +141,7 @@ def _int16_pot_broadcast(node: Node) -> str | None:
         x = x[1:]
     while y[:1] == (1,) and len(y) > len(x):
         y = y[1:]
-    return (
-        None if x == y or _pot_exponents(node) is None else f"{node.input(0).shape} and {node.input(1).shape}"
-    )
+    return None if x == y or _pot_exponents(node) is None else f"{node.input(0).shape} and {node.input(1).shape}"
 
 
 INT16_CONSTRAINTS = (
@@ -186,9 +184,7 @@ def _pot_cases(rng: np.random.Generator, name: str) -> Iterator[Case]:
         e_out = int(rng.integers(-15, -3))
         scales = [2.0 ** (e1 + e_out) * (1 + 3e-4 * (i % 2)), 2.0 ** (e2 + e_out), 2.0**e_out]
         x, y, z = (Quantization.per_tensor(s, 0) for s in scales)
-        shapes = [((30,), (30,)), ((2, 5), (1, 2, 5)), ((3, 4), (4,))][
-            i % 3 if name == "SUB" or i == 5 else i % 2
-        ]
+        shapes = [((30,), (30,)), ((2, 5), (1, 2, 5)), ((3, 4), (4,))][i % 3 if name == "SUB" or i == 5 else i % 2]
         a, b = (integers(rng, DType.INT16, s) for s in shapes)
         options = {"pot_scale_int16": i != 7, **fused_options(name, int(rng.integers(0, 4)))}
         yield Case(f"int16_pot_{i}", (Operand(a, x), Operand(b, y)), (Result(DType.INT16, z),), options)

@@ -114,9 +114,7 @@ def _sums(node: Node, x_zp: int, y_zp: int) -> Any:
 def _int8(node: Node) -> Kernel:
     x_q, y_q, out_q = per_tensor(node, 0), per_tensor(node, 1), per_tensor(node, None)
     # the product of the two float32 scales is a float32
-    multiplier, shift = quantize_multiplier(
-        float(np.float64(x_q.scale * y_q.scale) / np.float64(out_q.scale))
-    )
+    multiplier, shift = quantize_multiplier(float(np.float64(x_q.scale * y_q.scale) / np.float64(out_q.scale)))
     sums = _sums(node, x_q.zero_point, y_q.zero_point)
 
     def run(x: Array, y: Array) -> Sequence[Array]:
@@ -180,16 +178,12 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         name = f"{name}{'_adj_x' if adj_x else ''}{'_adj_y' if adj_y else ''}"
         options = {"adj_x": adj_x, "adj_y": adj_y}
         constant = (False, bool(rng.random() < 0.6)) if rng.random() < 0.7 else (True, False)
-        operands = tuple(
-            Operand(reals(rng, shape), constant=constant[k]) for k, shape in enumerate((x_shape, y_shape))
-        )
+        operands = tuple(Operand(reals(rng, shape), constant=constant[k]) for k, shape in enumerate((x_shape, y_shape)))
         yield Case(f"float32_{name}", operands, (Result(DType.FLOAT32),), options)
         x_q, x = quantized(rng, DType.INT8, x_shape)
         y_q, y = quantized(rng, DType.INT8, y_shape)
         step = float(x_q.scale) * float(y_q.scale)
-        out_q = Quantization.per_tensor(
-            step * float(rng.uniform(10, 400)), int(integers(rng, DType.INT8, ()))
-        )
+        out_q = Quantization.per_tensor(step * float(rng.uniform(10, 400)), int(integers(rng, DType.INT8, ())))
         operands = (Operand(x, x_q, constant=constant[0]), Operand(y, y_q, constant=constant[1]))
         yield Case(f"int8_{name}", operands, (Result(DType.INT8, out_q),), options)
         yield Case(f"int8_to_int32_{name}", operands, (Result(DType.INT32),), options)

@@ -244,9 +244,7 @@ def _cases(rng: np.random.Generator, name: str, types: Sequence[DType], values: 
             yield Case(f"{dtype}_{label}", operands, (Result(dtype),))
         if dtype.is_float:
             ends = np.finfo(dtype.numpy)
-            special = np.array(
-                [0, -0.0, 1, -1, 2, 0.5, ends.min, ends.tiny, np.inf, -np.inf, np.nan], dtype.numpy
-            )
+            special = np.array([0, -0.0, 1, -1, 2, 0.5, ends.min, ends.tiny, np.inf, -np.inf, np.nan], dtype.numpy)
             if name == "FLOOR_DIV":
                 special = special[2:]
             x, y = (np.ascontiguousarray(v) for v in np.broadcast_arrays(special[:, None], special))
@@ -341,12 +339,8 @@ POW = _binary(
     bound=bounds.ulps(2),
     expression=POW_FORMULA,
 )
-FLOOR_DIV = _binary(
-    "FLOOR_DIV", "FloorDivOptions", 3, "float32|int32|int16|int8", _floor_div, values=_quotients
-)
-FLOOR_MOD = _binary(
-    "FLOOR_MOD", "FloorModOptions", 2, "float32|int32|int64|int16|int8", _floor_mod, values=_quotients
-)
+FLOOR_DIV = _binary("FLOOR_DIV", "FloorDivOptions", 3, "float32|int32|int16|int8", _floor_div, values=_quotients)
+FLOOR_MOD = _binary("FLOOR_MOD", "FloorModOptions", 2, "float32|int32|int64|int16|int8", _floor_mod, values=_quotients)
 ATAN2 = _binary(
     "ATAN2",
     "ATan2Options",
@@ -358,9 +352,7 @@ ATAN2 = _binary(
     bound=bounds.ulps(2),
 )
 _WHOLE = "int8|uint8|int16|uint16|int32|uint32"
-BITWISE_XOR = _binary(
-    "BITWISE_XOR", "BitwiseXorOptions", 1, _WHOLE, lambda node: elementwise(node, np.bitwise_xor)
-)
+BITWISE_XOR = _binary("BITWISE_XOR", "BitwiseXorOptions", 1, _WHOLE, lambda node: elementwise(node, np.bitwise_xor))
 RIGHT_SHIFT = _binary("RIGHT_SHIFT", "RightShiftOptions", 1, _WHOLE, _right_shift)
 
 ADD_N = OpDef(

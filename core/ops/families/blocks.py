@@ -185,8 +185,7 @@ def _to_space(check: Check, shape: Shape, blocks: Sequence[int], crops: Sequence
         list(blocks),
     )
     cropped = [
-        n * b - crops[2 * i] - crops[2 * i + 1]
-        for i, (n, b) in enumerate(zip(shape[1:-1], blocks, strict=True))
+        n * b - crops[2 * i] - crops[2 * i + 1] for i, (n, b) in enumerate(zip(shape[1:-1], blocks, strict=True))
     ]
     check(min(crops) >= 0 and min(cropped) >= 0, "crops", f"at least 0, within {shape}", list(crops))
     return (shape[0] // math.prod(blocks), *cropped, shape[-1])
@@ -195,9 +194,7 @@ def _to_space(check: Check, shape: Shape, blocks: Sequence[int], crops: Sequence
 def _space_to_batch_shapes(node: Node) -> Sequence[Shape | None]:
     _expect_spatial(node)
     blocks, pads = known(node, 1), known(node, 2)
-    return [
-        None if blocks is None or pads is None else _to_batch(node.expect, node.input(0).shape, blocks, pads)
-    ]
+    return [None if blocks is None or pads is None else _to_batch(node.expect, node.input(0).shape, blocks, pads)]
 
 
 def _space_to_batch(node: Node) -> Kernel:
@@ -210,9 +207,7 @@ def _space_to_batch(node: Node) -> Kernel:
         if any(pads):
             padded = [n * b for n, b in zip(shape[1:-1], blocks, strict=True)]
             whole = np.full((x.shape[0], *padded, x.shape[-1]), fill, x.dtype)
-            whole[
-                (slice(None), *(slice(p, p + n) for n, p in zip(x.shape[1:-1], pads[::2], strict=True)))
-            ] = x
+            whole[(slice(None), *(slice(p, p + n) for n, p in zip(x.shape[1:-1], pads[::2], strict=True)))] = x
             x = whole
         # [N, H, h, W, w, C] → [h, w, N, H, W, C], where h, w are the places within a block
         split = [n for pair in zip(shape[1:-1], blocks, strict=True) for n in pair]
@@ -226,11 +221,7 @@ def _space_to_batch(node: Node) -> Kernel:
 def _batch_to_space_shapes(node: Node) -> Sequence[Shape | None]:
     _expect_spatial(node)
     blocks, crops = known(node, 1), known(node, 2)
-    return [
-        None
-        if blocks is None or crops is None
-        else _to_space(node.expect, node.input(0).shape, blocks, crops)
-    ]
+    return [None if blocks is None or crops is None else _to_space(node.expect, node.input(0).shape, blocks, crops)]
 
 
 def _batch_to_space(node: Node) -> Kernel:
@@ -242,9 +233,7 @@ def _batch_to_space(node: Node) -> Kernel:
         # [h, w, N, H, W, C] → [N, H, h, W, w, C]
         order = [m, *(axis for i in range(m) for axis in (m + 1 + i, i)), 2 * m + 1]
         parts = x.reshape(*blocks, shape[0], *x.shape[1:]).transpose(order)
-        whole = parts.reshape(
-            shape[0], *(n * b for n, b in zip(x.shape[1:-1], blocks, strict=True)), shape[-1]
-        )
+        whole = parts.reshape(shape[0], *(n * b for n, b in zip(x.shape[1:-1], blocks, strict=True)), shape[-1])
         return (whole[(slice(None), *(slice(c, c + n) for n, c in zip(shape[1:-1], cut[::2], strict=True)))],)
 
     return run

@@ -115,8 +115,8 @@ def _cases(rng: np.random.Generator, name: str) -> Iterator[Case]:
             )
     if name == "LESS":  # LiteRT's Python interface passes bfloat16 as constants only
         x, y = (_values(rng, DType.BFLOAT16, (20,)) for _ in range(2))
-        operands = [Operand(v, constant=True, dtype=DType.BFLOAT16) for v in (x, y)]
-        yield Case("bfloat16", tuple(operands), (Result(DType.BOOL),))
+        halves = tuple(Operand(v, constant=True, dtype=DType.BFLOAT16) for v in (x, y))
+        yield Case("bfloat16", halves, (Result(DType.BOOL),))
     for dtype in (DType.INT8, DType.UINT8, DType.INT16):
         for i in range(8):
             yield _quantized_case(rng, dtype, i)
@@ -195,9 +195,7 @@ def _comparison(name: str, options: str, hi: int, more: tuple[Form, ...]) -> OpD
 
 
 _INT16 = (Form("int16, int16 -> bool", _plain, note="stored values"),)
-_INT16_SCALED = Form(
-    "int16, int16 -> bool", _quantized, when=lambda node: is_quantized(node, 0), note="quantized"
-)
+_INT16_SCALED = Form("int16, int16 -> bool", _quantized, when=lambda node: is_quantized(node, 0), note="quantized")
 _BOOL = Form("bool, bool -> bool", _plain)
 _STRING = Form("string, string -> bool", _strings)
 

@@ -121,9 +121,7 @@ def _symmetric(node: Node) -> str | None:
     return symmetric_int16().test(node)
 
 
-SYMMETRIC = Constraint(
-    "symmetric_int16", "int16 to int16 must have the zero point 0 on both sides", _symmetric
-)
+SYMMETRIC = Constraint("symmetric_int16", "int16 to int16 must have the zero point 0 on both sides", _symmetric)
 
 
 # --- DEQUANTIZE ---------------------------------------------------------------------------------------------------
@@ -210,9 +208,7 @@ def _bitcast_shapes(node: Node) -> Sequence[Shape | None]:
     if a > b:
         return [(*x.shape, a // b)]
     if a < b:
-        node.expect(
-            x.shape[-1:] == (b // a,), "inputs[0]", f"{b // a} elements along the last dimension", x.shape
-        )
+        node.expect(x.shape[-1:] == (b // a,), "inputs[0]", f"{b // a} elements along the last dimension", x.shape)
         return [x.shape[:-1]]
     return [x.shape]
 
@@ -234,12 +230,8 @@ def _values(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]) -> A
         return booleans(rng, shape)
     if dtype.numpy.kind in "iu":
         return integers(rng, dtype, shape)
-    x = reals(rng, shape, -300, 300).astype(np.float64) * 10.0 ** rng.integers(
-        -2, 1 + int(rng.integers(0, 20))
-    )
-    odd = np.array(
-        [0, -0.0, 0.5, -0.5, 127.5, 255.9, -128.9, np.nan, np.inf, -np.inf, 2.0**31, -(2.0**63), 2.0**64]
-    )
+    x = reals(rng, shape, -300, 300).astype(np.float64) * 10.0 ** rng.integers(-2, 1 + int(rng.integers(0, 20)))
+    odd = np.array([0, -0.0, 0.5, -0.5, 127.5, 255.9, -128.9, np.nan, np.inf, -np.inf, 2.0**31, -(2.0**63), 2.0**64])
     x = np.where(rng.random(shape) < 0.2, rng.choice(odd, shape), x)
     with np.errstate(all="ignore"):
         if dtype is DType.COMPLEX64:
@@ -255,9 +247,7 @@ def _cast_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield Case(f"{a}_to_{b}", (operand,), (Result(DType.parse(b)),))
     for small, (low, high) in _SMALL.items():
         data = rng.integers(low, high + 1, (int(rng.integers(1, 9)),)).astype(small.numpy)
-        yield Case(
-            f"{small}_to_float32", (Operand(data, constant=True, dtype=small),), (Result(DType.FLOAT32),)
-        )
+        yield Case(f"{small}_to_float32", (Operand(data, constant=True, dtype=small),), (Result(DType.FLOAT32),))
         x = np.append(
             reals(rng, (int(rng.integers(1, 9)),), -20, 20),
             np.array([np.nan, np.inf, -np.inf, -0.5], np.float32),
@@ -273,9 +263,7 @@ def _cast_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def _per_channel(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]) -> Quantization:
     axis = int(rng.integers(0, len(shape)))
-    zero_points = (
-        np.zeros(shape[axis], np.int64) if dtype is DType.INT16 else integers(rng, dtype, (shape[axis],))
-    )
+    zero_points = np.zeros(shape[axis], np.int64) if dtype is DType.INT16 else integers(rng, dtype, (shape[axis],))
     return Quantization.per_channel(rng.uniform(0.01, 0.3, shape[axis]), axis, zero_points)
 
 
@@ -310,9 +298,7 @@ def _requantize_cases(rng: np.random.Generator) -> Iterator[Case]:
     pairs += [(DType.INT16, b) for b in (DType.INT8, DType.INT16, DType.INT32)]
     pairs += [(DType.INT32, DType.INT8), (DType.INT32, DType.INT16)]
     for a, b in pairs:
-        for i, ratio in enumerate(
-            (1.0, 1.0, 0.01, 30.0, 10.0 ** rng.uniform(-2, 1), 10.0 ** rng.uniform(-7, 2))
-        ):
+        for i, ratio in enumerate((1.0, 1.0, 0.01, 30.0, 10.0 ** rng.uniform(-2, 1), 10.0 ** rng.uniform(-7, 2))):
             scale = float(rng.uniform(0.01, 0.2))
             zeros = [0 if t in (DType.INT16, DType.INT32) else int(integers(rng, t, ())) for t in (a, b)]
             if i == 0 and a in bytes_ and b in bytes_:
@@ -339,9 +325,7 @@ def _dequantize_cases(rng: np.random.Generator) -> Iterator[Case]:
             yield Case(f"{dtype}_{'x'.join(map(str, shape))}", (operand,), result)
         for shape in ((2, 3, 4), (3, 2, 2, 2), (5,)):
             x_q = _per_channel(rng, dtype, shape)
-            yield Case(
-                f"{dtype}_per_channel_{len(shape)}", (Operand(integers(rng, dtype, shape), x_q),), result
-            )
+            yield Case(f"{dtype}_per_channel_{len(shape)}", (Operand(integers(rng, dtype, shape), x_q),), result)
     for small, (low, high) in _SMALL.items():
         shape = (int(rng.integers(1, 4)), 3)
         x = rng.integers(low, high + 1, shape).astype(small.numpy)
@@ -365,9 +349,7 @@ def _fake_quant_cases(rng: np.random.Generator) -> Iterator[Case]:
         for n_bits in (8, 16, int(rng.integers(2, 16))):
             shape = (200,) if i % 2 else (2, 3, 5)
             options = {"min": low, "max": high, "num_bits": n_bits}
-            yield Case(
-                f"{i}_{n_bits}", (Operand(reals(rng, shape, -7, 7)),), (Result(DType.FLOAT32),), options
-            )
+            yield Case(f"{i}_{n_bits}", (Operand(reals(rng, shape, -7, 7)),), (Result(DType.FLOAT32),), options)
     options = {"min": -1.0, "max": 1.0, "num_bits": 8}
     for rank, small in enumerate((reals(rng, ()), reals(rng, (7,)), reals(rng, (0, 2)))):
         yield Case(f"{rank}d", (Operand(small),), (Result(DType.FLOAT32),), options)

@@ -23,9 +23,7 @@ def _cumsum_shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(axis.n_elements == 1 and axis.dtype.is_integer, "inputs[1]", "one integer", axis.shape)
     if axis.value is not None:
         value = int(axis.value.reshape(-1)[0])
-        node.expect(
-            -len(shape) <= value < len(shape), "inputs[1]", f"an axis of {len(shape)} dimensions", value
-        )
+        node.expect(-len(shape) <= value < len(shape), "inputs[1]", f"an axis of {len(shape)} dimensions", value)
     return [shape]
 
 

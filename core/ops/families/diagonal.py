@@ -106,9 +106,7 @@ def _sparse_cases(rng: np.random.Generator) -> Iterator[Case]:
         kind = np.dtype(np.int32 if rng.integers(2) else np.int64)
         operands = (
             Operand(np.asarray(places, kind)),
-            Operand(
-                np.array(shape, np.int32 if rng.integers(2) else np.int64), constant=bool(rng.integers(2))
-            ),
+            Operand(np.array(shape, np.int32 if rng.integers(2) else np.int64), constant=bool(rng.integers(2))),
             Operand(values),
             Operand(_data(rng, dtype, ())),
         )

@@ -49,9 +49,7 @@ def _tiled(check: Check, shape: Shape, times: Sequence[int]) -> Shape:
 
 def _tile_shapes(node: Node) -> Sequence[Shape | None]:
     shape, times = node.input(0).shape, known(node, 1)
-    node.expect(
-        node.input(1).n_elements == len(shape), "inputs[1]", f"{len(shape)} elements", node.input(1).shape
-    )
+    node.expect(node.input(1).n_elements == len(shape), "inputs[1]", f"{len(shape)} elements", node.input(1).shape)
     return [None if times is None else _tiled(node.expect, shape, times)]
 
 
@@ -73,9 +71,7 @@ def _tile_cases(rng: np.random.Generator) -> Iterator[Case]:
             kind = (DType.INT32, DType.INT64)[i % 2]
             operands = (
                 tensor(rng, dtype, shape, None, i == 1),
-                index(
-                    rng.integers(0 if i == 0 and dtype is not DType.INT4 else 1, 4, len(shape)), kind, i != 2
-                ),
+                index(rng.integers(0 if i == 0 and dtype is not DType.INT4 else 1, 4, len(shape)), kind, i != 2),
             )
             yield Case(f"{dtype}_{i}", operands, (Result(dtype),))
     x = tensor(rng, DType.FLOAT32, (2, 3))
@@ -115,9 +111,7 @@ def _broadcast_to_cases(rng: np.random.Generator) -> Iterator[Case]:
     for dtype in TESTED:
         for i in range(3):
             wanted = sizes(rng, int(rng.integers(0 if i == 0 else 1, 9)), 1, 3)
-            shape = [
-                int(n) if rng.random() < 0.5 else 1 for n in wanted[int(rng.integers(0, len(wanted) + 1)) :]
-            ]
+            shape = [int(n) if rng.random() < 0.5 else 1 for n in wanted[int(rng.integers(0, len(wanted) + 1)) :]]
             operands = (tensor(rng, dtype, shape), index(wanted, (DType.INT32, DType.INT64)[i % 2], i < 2))
             yield Case(f"{dtype}_{i}", operands, (Result(dtype),), version=2)
     x = tensor(rng, DType.FLOAT32, (2, 1))
@@ -170,9 +164,7 @@ def _fill_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("vector_value", (index([2]), tensor(rng, DType.FLOAT32, (1,))), result)
     for dtype in QUANTIZED:
         for q in (SHIFTED, OTHER):
-            yield Case(
-                f"{dtype}_{q.scale}", (index([2]), tensor(rng, dtype, (), SHIFTED)), (Result(dtype, q),)
-            )
+            yield Case(f"{dtype}_{q.scale}", (index([2]), tensor(rng, dtype, (), SHIFTED)), (Result(dtype, q),))
 
 
 def _range_size(check: Check, start: Array, limit: Array, delta: Array) -> int:

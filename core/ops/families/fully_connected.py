@@ -277,9 +277,7 @@ def _extremes(rng: np.random.Generator) -> Iterator[Case]:
     for i in range(3):
         options = {"fused_activation_function": i}
         name = f"uint8_to_int16_{i}"
-        yield _quantized_case(
-            rng, name, DType.UINT8, (2, 9), (5, 9), False, True, bool(i), options, out=DType.INT16
-        )
+        yield _quantized_case(rng, name, DType.UINT8, (2, 9), (5, 9), False, True, bool(i), options, out=DType.INT16)
     # exact halves
     x = np.arange(-20, 20, dtype=np.int8).reshape(-1, 1)
     half, one = Quantization.per_tensor(0.5), Quantization.per_tensor(1.0)

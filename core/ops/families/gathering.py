@@ -41,12 +41,8 @@ def _gather_axes(node: Node) -> tuple[int, int]:
     shape, indices, o = node.input(0).shape, node.input(1).shape, node.options
     axis = resolve_axis(node.expect, o.axis, len(shape))
     batch = o.batch_dims + (len(indices) if o.batch_dims < 0 else 0)
-    node.expect(
-        0 <= batch <= min(axis, len(indices)), "batch_dims", f"0 to {min(axis, len(indices))}", o.batch_dims
-    )
-    node.expect(
-        shape[:batch] == indices[:batch], "inputs[1]", f"the batch dimensions {shape[:batch]}", indices
-    )
+    node.expect(0 <= batch <= min(axis, len(indices)), "batch_dims", f"0 to {min(axis, len(indices))}", o.batch_dims)
+    node.expect(shape[:batch] == indices[:batch], "inputs[1]", f"the batch dimensions {shape[:batch]}", indices)
     return axis, batch
 
 
@@ -113,18 +109,12 @@ def _gather_cases(rng: np.random.Generator) -> Iterator[Case]:
             options = {"axis": axis, "batch_dims": batch}
             yield Case(f"indices_{i}_{constant}", operands, (Result(DType.FLOAT32),), options)
     yield Case("none_picked", (x, index(np.zeros((0, 2)))), (Result(DType.FLOAT32),), {"axis": 1})
-    yield Case(
-        "empty", (tensor(rng, DType.FLOAT32, (3, 0)), index([1])), (Result(DType.FLOAT32),), {"axis": 0}
-    )
-    yield Case(
-        "from_none", (tensor(rng, DType.FLOAT32, (3, 0)), index([0])), (Result(DType.FLOAT32),), {"axis": 1}
-    )
+    yield Case("empty", (tensor(rng, DType.FLOAT32, (3, 0)), index([1])), (Result(DType.FLOAT32),), {"axis": 0})
+    yield Case("from_none", (tensor(rng, DType.FLOAT32, (3, 0)), index([0])), (Result(DType.FLOAT32),), {"axis": 1})
     yield Case("scalar", (tensor(rng, DType.FLOAT32, ()), index([0])), (Result(DType.FLOAT32),))
     words = tensor(rng, DType.STRING, (5,))
     for i, found in enumerate([[4, 0], [[1, 1], [2, 0]], [5], [-1]]):
-        yield Case(
-            f"string_{i}", (words, index(found, DType.INT64 if i else DType.INT32)), (Result(DType.STRING),)
-        )
+        yield Case(f"string_{i}", (words, index(found, DType.INT64 if i else DType.INT32)), (Result(DType.STRING),))
     yield Case("string_matrix", (tensor(rng, DType.STRING, (2, 2)), index([0])), (Result(DType.STRING),))
     # int4 with an odd number of elements behind the axis comes out wrong in LiteRT: it copies whole bytes.
     operands = (tensor(rng, DType.INT4, (3, 4)), index([2, 0]))
@@ -148,9 +138,7 @@ def _gather_nd_shapes(node: Node) -> Sequence[Shape | None]:
     shape, indices = node.input(0).shape, node.input(1).shape
     node.expect(len(shape) >= 1, "inputs[0]", "at least 1 dimension", shape)
     node.expect(len(indices) >= 1, "inputs[1]", "at least 1 dimension", indices)
-    node.expect(
-        indices[-1] <= len(shape), "inputs[1]", f"index vectors of up to {len(shape)} elements", indices
-    )
+    node.expect(indices[-1] <= len(shape), "inputs[1]", f"index vectors of up to {len(shape)} elements", indices)
     return [(*indices[:-1], *shape[indices[-1] :])]
 
 
@@ -177,9 +165,7 @@ def _gather_nd_cases(rng: np.random.Generator) -> Iterator[Case]:
     x = tensor(rng, DType.FLOAT32, (2, 3))
     for i, found in enumerate([[[0, 3]], [[2, 0]], [[-1, 0]], [[0, 0, 0]], [2], [[0, 1], [1, 0]]]):
         for constant in (True, False):
-            yield Case(
-                f"indices_{i}_{constant}", (x, index(found, constant=constant)), (Result(DType.FLOAT32),)
-            )
+            yield Case(f"indices_{i}_{constant}", (x, index(found, constant=constant)), (Result(DType.FLOAT32),))
     yield Case("all", (x, index(np.zeros((2, 0)))), (Result(DType.FLOAT32),))
     yield Case("none", (x, index(np.zeros((0, 1)))), (Result(DType.FLOAT32),))
     empty = tensor(rng, DType.FLOAT32, (0, 3))
@@ -191,10 +177,7 @@ def _scatter_shape(node: Node, check: Check, wanted: Sequence[int]) -> Shape:
     indices, updates = node.input(0).shape, node.input(1).shape
     outer, n = indices[:-1], indices[-1]
     check(
-        min(wanted, default=0) >= 0
-        and n <= len(wanted)
-        and len(updates) > 0
-        and updates == (*outer, *wanted[n:]),
+        min(wanted, default=0) >= 0 and n <= len(wanted) and len(updates) > 0 and updates == (*outer, *wanted[n:]),
         "shape",
         f"sizes for indices {indices} and updates {updates}",
         list(wanted),

@@ -84,9 +84,7 @@ def _concatenate_uint8(node: Node) -> Kernel:
         if arrays[0].ndim == 0:  # scalars are copied whatever their scales are
             return (np.stack(arrays),)
         return (
-            np.concatenate(
-                [x if table is None else table[x] for x, table in zip(arrays, tables, strict=True)], axis
-            ),
+            np.concatenate([x if table is None else table[x] for x, table in zip(arrays, tables, strict=True)], axis),
         )
 
     return run
@@ -144,9 +142,7 @@ def _concatenation_cases(rng: np.random.Generator) -> Iterator[Case]:
             zero = int(rng.choice([0, 255, 128, int(rng.integers(0, 256))]))
             q, data = quantized(rng, DType.UINT8, (3, 40), scale=scale, zero_point=zero)
             inputs.append(Operand(data, q))
-        out = Quantization.per_tensor(
-            0.1 if i % 2 else float(rng.uniform(0.05, 0.3)), int(rng.integers(0, 256))
-        )
+        out = Quantization.per_tensor(0.1 if i % 2 else float(rng.uniform(0.05, 0.3)), int(rng.integers(0, 256)))
         yield Case(f"uint8_rescaled_{i}", tuple(inputs), (Result(DType.UINT8, out),), {"axis": 1})
 
 
@@ -242,9 +238,7 @@ CONCATENATION = OpDef(
     versions=(1, 7),
     shapes=_concatenation_shapes,
     forms=(
-        one_type(
-            "{T}* -> {T}", _concatenate, "float32|float16|bfloat16|int4|int8|int16|int32|uint32|int64|bool"
-        ),
+        one_type("{T}* -> {T}", _concatenate, "float32|float16|bfloat16|int4|int8|int16|int32|uint32|int64|bool"),
         Form("uint8* -> uint8", _concatenate_uint8),
     ),
     constraints=(

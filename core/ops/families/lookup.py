@@ -46,9 +46,7 @@ def _one_hot_depth(check: Check, depth: Sequence[int]) -> int:
 def _one_hot_shapes(node: Node) -> Sequence[Shape | None]:
     shape, axis, depth = node.input(0).shape, _one_hot_axis(node), known(node, 1)
     for slot in (1, 2, 3):
-        node.expect(
-            node.input(slot).n_elements == 1, f"inputs[{slot}]", "one element", node.input(slot).shape
-        )
+        node.expect(node.input(slot).n_elements == 1, f"inputs[{slot}]", "one element", node.input(slot).shape)
     return [None if depth is None else (*shape[:axis], _one_hot_depth(node.expect, depth), *shape[axis:])]
 
 
@@ -86,9 +84,7 @@ def _one_hot_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("negative_depth", (index([1]), index(-2), on, off), result, {"axis": -1})
     yield Case("no_depth", (index([1], constant=False), index(0), on, off), result, {"axis": -1})
     yield Case("no_indices", (index(np.zeros((0, 2))), index(3), on, off), result, {"axis": 1})
-    yield Case(
-        "two_values", (index([1]), index(2), tensor(rng, DType.FLOAT32, (2,)), off), result, {"axis": -1}
-    )
+    yield Case("two_values", (index([1]), index(2), tensor(rng, DType.FLOAT32, (2,)), off), result, {"axis": -1})
     far = index([2**32 + 1, 2**40, -(2**32)], DType.INT64)
     yield Case("far", (far, index(2), on, off), result, {"axis": 0})
 

@@ -114,9 +114,7 @@ def _pad_cases(rng: np.random.Generator, with_value: bool) -> Iterator[Case]:
             pairs: Any = rng.integers(0, 3, (len(shape), 2))
             q = None
             if dtype in QUANTIZED and i % 2:
-                q = Quantization.per_tensor(
-                    0.5, int(rng.choice([-128, 0, 127]) if dtype is DType.INT8 else 200)
-                )
+                q = Quantization.per_tensor(0.5, int(rng.choice([-128, 0, 127]) if dtype is DType.INT8 else 200))
             x = tensor(rng, dtype, shape, q, i == 3)
             yield Case(f"{dtype}_{i}", operands(x, pairs, kinds[i % 2], i < 2, q), (Result(dtype, q),))
     x = tensor(rng, DType.FLOAT32, (2, 3))
@@ -131,9 +129,7 @@ def _pad_cases(rng: np.random.Generator, with_value: bool) -> Iterator[Case]:
     pairs = [[0, 0], [1, 2], [2, 1], [0, 0]]
     yield Case("image", operands(image, pairs, DType.INT32, True, SHIFTED), (Result(DType.INT8, SHIFTED),))
     yield Case("scales", operands(image, pairs, DType.INT32, True, OTHER), (Result(DType.INT8, OTHER),))
-    yield Case(
-        "other_value", operands(image, pairs, DType.INT32, True, SHIFTED), (Result(DType.INT8, OTHER),)
-    )
+    yield Case("other_value", operands(image, pairs, DType.INT32, True, SHIFTED), (Result(DType.INT8, OTHER),))
     far = Quantization.per_tensor(0.5, 300)
     yield Case("zero_point", operands(image, pairs, DType.INT32, True, far), (Result(DType.INT8, far),))
     empty = tensor(rng, DType.FLOAT32, (0, 3))

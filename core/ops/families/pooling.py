@@ -296,8 +296,6 @@ def _pool(
 
 AVERAGE_POOL_2D = _pool("AVERAGE_POOL_2D", 3, _average_integer, _float_pool(np.divide, square=False))
 MAX_POOL_2D = _pool("MAX_POOL_2D", 3, _max_integer, _max_float)
-L2_POOL_2D = _pool(
-    "L2_POOL_2D", 1, None, _float_pool(lambda sums, counts: np.sqrt(sums / counts), square=True)
-)
+L2_POOL_2D = _pool("L2_POOL_2D", 1, None, _float_pool(lambda sums, counts: np.sqrt(sums / counts), square=True))
 
 OPS = (AVERAGE_POOL_2D, MAX_POOL_2D, L2_POOL_2D)

@@ -187,9 +187,7 @@ def _hard_swish_quantized(node: Node) -> Function:
 
 def _prelu_shapes(node: Node) -> Sequence[Shape | None]:
     shape = broadcast_shape(node, 0, 1)
-    node.expect(
-        shape == node.input(0).shape, "inputs[1]", "alpha that broadcasts to the input", node.input(1).shape
-    )
+    node.expect(shape == node.input(0).shape, "inputs[1]", "alpha that broadcasts to the input", node.input(1).shape)
     return [shape]
 
 
@@ -282,9 +280,7 @@ HARD_SWISH = unary_op(
 LEAKY_RELU = unary_op(
     "LEAKY_RELU",
     (
-        Form(
-            "float32 -> float32", formula(_LEAKY_RELU, lambda node: {"alpha": np.float32(node.options.alpha)})
-        ),
+        Form("float32 -> float32", formula(_LEAKY_RELU, lambda node: {"alpha": np.float32(node.options.alpha)})),
         Form("int8 -> int8", by_table(_leaky_relu_quantized)),
         Form("uint8 -> uint8", by_table(_leaky_relu_quantized)),
         Form("int16 -> int16", by_table(_leaky_relu_quantized)),

@@ -232,9 +232,7 @@ def plain_cases(rng: np.random.Generator, dtypes: Sequence[DType]) -> Iterator[C
 def _extremum_cases(rng: np.random.Generator) -> Iterator[Case]:
     types = ("float32", "int32", "int64", "int8", "uint8", "int16", "bool")
     yield from plain_cases(rng, [DType.parse(t) for t in types])
-    special = np.array(
-        [[np.nan, 1, -np.inf], [-np.inf, np.nan, np.inf], [-np.inf] * 3, [np.nan] * 3], np.float32
-    )
+    special = np.array([[np.nan, 1, -np.inf], [-np.inf, np.nan, np.inf], [-np.inf] * 3, [np.nan] * 3], np.float32)
     for sign in (1, -1):
         for axes in ([0], [1], [0, 1], []):
             axis = Operand(np.array(axes, np.int32), constant=True)

@@ -242,9 +242,7 @@ def _product_cases(rng: np.random.Generator) -> Iterator[Case]:
             # Scales near 1 keep the product in range; int16 squares would leave what the kernel can hold.
             scale = float(rng.uniform(0.3, 2) * (0.02 if dtype is DType.INT8 else 1e-4))
             q = Quantization.per_tensor(scale, 0 if dtype is DType.INT16 else int(rng.integers(-20, 20)))
-            out = Quantization.per_tensor(
-                float(rng.uniform(0.5, 2)) * scale, 0 if dtype is DType.INT16 else 3
-            )
+            out = Quantization.per_tensor(float(rng.uniform(0.5, 2)) * scale, 0 if dtype is DType.INT16 else 3)
             yield Case(f"quantized_{name}", (Operand(x, q), axis), (Result(dtype, out),), options)
     q, x = quantized(rng, DType.UINT8, (3, 4))
     axis = Operand(np.array([0], np.int32), constant=True)

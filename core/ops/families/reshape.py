@@ -260,12 +260,8 @@ def _shape_cases(rng: np.random.Generator) -> Iterator[Case]:
         for kind in (DType.INT32, DType.INT64):
             x = tensor(rng, dtype, shape)
             yield Case(f"{dtype}_{kind}", (x,), (Result(kind),), {"out_type": kind.value})
-    yield Case(
-        "int16", (tensor(rng, DType.INT8, (2,)),), (Result(DType.INT16),), {"out_type": DType.INT16.value}
-    )
-    yield Case(
-        "constant", (tensor(rng, DType.INT8, (2, 4), constant=True),), (Result(DType.INT32),), {"out_type": 2}
-    )
+    yield Case("int16", (tensor(rng, DType.INT8, (2,)),), (Result(DType.INT16),), {"out_type": DType.INT16.value})
+    yield Case("constant", (tensor(rng, DType.INT8, (2, 4), constant=True),), (Result(DType.INT32),), {"out_type": 2})
 
 
 def _rank_cases(rng: np.random.Generator) -> Iterator[Case]:

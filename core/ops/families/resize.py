@@ -123,9 +123,7 @@ def _nearest_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) 
     return np.asarray(np.clip(index, 0, n_in - 1))
 
 
-def _axes(
-    node: Node, make: Callable[[int, int, bool, bool], T], least: int
-) -> Callable[[Array], tuple[T, T]]:
+def _axes(node: Node, make: Callable[[int, int, bool, bool], T], least: int) -> Callable[[Array], tuple[T, T]]:
     """A function from the size operand to the two axes: worked out once if the size is known."""
     x, options = node.input(0).shape, node.options
 
@@ -133,8 +131,7 @@ def _axes(
         node.require(bool((size >= least).all()), f"sizes of at least {least}", size.tolist())
         node.require(x[1] > 0 and x[2] > 0 or not size.all(), "an image that is not empty", x)
         h, w = (
-            make(x[1 + i], int(size[i]), bool(options.align_corners), bool(options.half_pixel_centers))
-            for i in (0, 1)
+            make(x[1 + i], int(size[i]), bool(options.align_corners), bool(options.half_pixel_centers)) for i in (0, 1)
         )
         return h, w
 
@@ -289,9 +286,7 @@ def _images(rng: np.random.Generator, dtypes: Sequence[DType], extra: Sequence[A
 
 def _bilinear_cases(rng: np.random.Generator) -> Iterator[Case]:
     dtypes = (DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT16)
-    yield from _images(
-        rng, dtypes, [((0, 2, 2, 1), (3, 3)), ((1, 2, 5, 1), (61, 33)), ((1, 2, 2, 1), (0, 3))]
-    )
+    yield from _images(rng, dtypes, [((0, 2, 2, 1), (3, 3)), ((1, 2, 5, 1), (61, 33)), ((1, 2, 2, 1), (0, 3))])
 
 
 def _nearest_cases(rng: np.random.Generator) -> Iterator[Case]:

@@ -48,9 +48,7 @@ def _flipped(check: Check, rank: int, axes: Sequence[int]) -> list[int]:
 def _reverse_shapes(node: Node) -> Sequence[Shape | None]:
     shape, axes, found = node.input(0).shape, known(node, 1), node.input(1).shape
     node.expect(len(shape) <= 8, "inputs[0]", "up to 8 dimensions", shape)
-    node.expect(
-        len(found) == 1 and found[0] <= len(shape), "inputs[1]", f"a vector of up to {len(shape)} axes", found
-    )
+    node.expect(len(found) == 1 and found[0] <= len(shape), "inputs[1]", f"a vector of up to {len(shape)} axes", found)
     if axes is not None:
         _flipped(node.expect, len(shape), axes)
     return [shape]
@@ -68,9 +66,7 @@ def _reverse_cases(rng: np.random.Generator) -> Iterator[Case]:
         first = int(rng.integers(0, len(shape)))
         axes: Any = np.arange(first, int(rng.integers(first, len(shape))) + 1)
         axes = rng.permutation(axes) - len(shape) * rng.integers(0, 2, axes.size)
-        yield Case(
-            f"{dtype}_{i}", (tensor(rng, dtype, shape), index(axes, constant=i % 3 > 0)), (Result(dtype),)
-        )
+        yield Case(f"{dtype}_{i}", (tensor(rng, dtype, shape), index(axes, constant=i % 3 > 0)), (Result(dtype),))
     x = tensor(rng, DType.FLOAT32, (2, 3, 4))
     for i, axes in enumerate([[0, 2], [1, 1], [3], [-4], [0, 1, 2], [-1], [0, 1, 2, 0]]):
         for constant in (True, False):
@@ -85,12 +81,8 @@ def _reverse_sequence_shapes(node: Node) -> Sequence[Shape | None]:
     shape, lengths, o = node.input(0).shape, node.input(1).shape, node.options
     rank = len(shape)
     node.expect(0 <= o.seq_dim < rank, "seq_dim", f"an axis of {rank} dimensions", o.seq_dim)
-    node.expect(
-        0 <= o.batch_dim < rank and o.batch_dim != o.seq_dim, "batch_dim", "another axis", o.batch_dim
-    )
-    node.expect(
-        lengths == (shape[o.batch_dim],), "inputs[1]", f"a vector of {shape[o.batch_dim]} lengths", lengths
-    )
+    node.expect(0 <= o.batch_dim < rank and o.batch_dim != o.seq_dim, "batch_dim", "another axis", o.batch_dim)
+    node.expect(lengths == (shape[o.batch_dim],), "inputs[1]", f"a vector of {shape[o.batch_dim]} lengths", lengths)
     return [shape]
 
 

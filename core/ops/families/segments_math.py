@@ -244,9 +244,7 @@ def _lrn_cases(rng: np.random.Generator) -> Iterator[Case]:
             (Result(DType.FLOAT32),),
             options,
         )
-    yield Case(
-        "rank_3", (Operand(reals(rng, (2, 3, 4))),), (Result(DType.FLOAT32),), {"radius": 1, "bias": 1.0}
-    )
+    yield Case("rank_3", (Operand(reals(rng, (2, 3, 4))),), (Result(DType.FLOAT32),), {"radius": 1, "bias": 1.0})
 
 
 def _bucketize_cases(rng: np.random.Generator) -> Iterator[Case]:

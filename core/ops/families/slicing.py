@@ -79,8 +79,7 @@ def _slice_cases(rng: np.random.Generator) -> Iterator[Case]:
             shape = sizes(rng, int(rng.integers(0 if i == 0 and dtype is not DType.STRING else 1, 7)), 1, 5)
             begin = [int(rng.integers(0, n)) for n in shape]
             size = [
-                int(rng.choice([-1, int(rng.integers(i > 0, n - b + 1))]))
-                for n, b in zip(shape, begin, strict=True)
+                int(rng.choice([-1, int(rng.integers(i > 0, n - b + 1))])) for n, b in zip(shape, begin, strict=True)
             ]
             kind = (DType.INT32, DType.INT64)[i % 2]
             operands = (tensor(rng, dtype, shape), index(begin, kind, i < 2), index(size, kind, i != 1))
@@ -249,9 +248,7 @@ def _strided_slice_shapes(node: Node) -> Sequence[Shape | None]:
     strides = known(node, 3)
     if strides is None:
         return [None]
-    axes = _strided_axes(
-        node.expect, node.options, node.input(0).shape, known(node, 1), known(node, 2), strides
-    )
+    axes = _strided_axes(node.expect, node.options, node.input(0).shape, known(node, 1), known(node, 2), strides)
     # An index that is not known yet does not matter to the shape: its axis goes.
     if any(axis is None for axis in axes):
         return [None]
@@ -331,9 +328,7 @@ def _strided_slice_cases(rng: np.random.Generator) -> Iterator[Case]:
     operands = (x, index([1, 1, 0]), index([2, 2, 3]), index([1, 1, 1]))
     for version in (4, 5, 8):
         oracle = "reference" if version == 4 else "builtin"
-        yield Case(
-            f"version_{version}", operands, (Result(DType.INT32),), {"offset": version == 8}, version, oracle
-        )
+        yield Case(f"version_{version}", operands, (Result(DType.INT32),), {"offset": version == 8}, version, oracle)
     operands = (tensor(rng, DType.INT32, (2,) * 8), index([1] * 8), index([2] * 8), index([1] * 8))
     yield Case("rank_8", operands, (Result(DType.INT32),), {"shrink_axis_mask": 7})
 

@@ -4,7 +4,7 @@ Source: tflite/kernels/activations.cc; kernels/internal/reference/{softmax,log_s
 reference/integer_ops/log_softmax.h, internal/quantization_util.cc (PreprocessSoftmaxScaling).
 
 Where the input has 8 bits, its distance from the row's maximum has 256 values, so that e^-distance is a table. In
-LiteRT a sum of exponentials from 2^9 on ends the process (SOFTMAX with 8-bit output), and one from 2^12 on (LOG_SOFTMAX)
+LiteRT a sum of exponentials from 2^9 on ends the process (SOFTMAX to 8 bits), and one from 2^12 on (LOG_SOFTMAX)
 or 2^13 on (SOFTMAX to int16) overflows, so that the results are wrong; here the arithmetic goes on.
 """
 
@@ -289,9 +289,7 @@ def _softmax_cases(rng: np.random.Generator) -> Iterator[Case]:
         q, data = quantized(rng, DType.INT16, shape, scale=float(rng.choice([1e-4, 3e-3, 0.1])))
         if name == "depth_0":  # LiteRT takes the reciprocal of an empty sum, and may end the process
             continue
-        yield Case(
-            f"int16_{name}", (Operand(data, q),), (Result(DType.INT16, outputs[DType.INT16]),), options
-        )
+        yield Case(f"int16_{name}", (Operand(data, q),), (Result(DType.INT16, outputs[DType.INT16]),), options)
         for dtype, out in (
             (DType.INT8, DType.INT8),
             (DType.INT8, DType.INT16),

@@ -65,9 +65,7 @@ def _coordinates(levels: Sequence[Table], order: Sequence[int]) -> list[Array]:
         within = np.arange(parents.size) - np.repeat(np.cumsum(counts) - counts, counts)
         entries = starts[parents] + within
         found = {d: c[parents] for d, c in found.items()}
-        found[dimension] = (
-            within if level.format == DENSE else level.array_indices.values.astype(np.int64)[entries]
-        )
+        found[dimension] = within if level.format == DENSE else level.array_indices.values.astype(np.int64)[entries]
     return [found[d] for d in range(len(order))]
 
 
@@ -129,9 +127,7 @@ def random_sparsity(
         n_stored = int(segments[-1])
     fields = {"block_map": np.array([d for d, _ in blocks], np.int32)} if blocks else {}
     order_array = np.array(order, np.int32)
-    return Table(
-        "SparsityParameters", traversal_order=order_array, dim_metadata=tuple(levels), **fields
-    ), n_stored
+    return Table("SparsityParameters", traversal_order=order_array, dim_metadata=tuple(levels), **fields), n_stored
 
 
 def _cases(rng: np.random.Generator) -> Iterator[Case]:

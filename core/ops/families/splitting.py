@@ -44,9 +44,7 @@ def _parts(check: Check, size: int, wanted: Sequence[int]) -> list[int]:
         list(wanted),
     )
     rest = size - sum(n for n in wanted if n != -1)
-    check(
-        rest == 0 or (rest > 0 and -1 in wanted), "size_splits", f"sizes that add up to {size}", list(wanted)
-    )
+    check(rest == 0 or (rest > 0 and -1 in wanted), "size_splits", f"sizes that add up to {size}", list(wanted))
     return [rest if n == -1 else n for n in wanted]
 
 
@@ -65,9 +63,7 @@ def _cut(x: Array, axis: int, parts: Sequence[int]) -> Sequence[Array]:
 
 def _split_shapes(node: Node) -> Sequence[Shape | None]:
     n, shape, axis = len(node.outputs), node.input(1).shape, known(node, 0)
-    node.expect(
-        node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits
-    )
+    node.expect(node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits)
     if axis is None:
         return [None] * n
     at = _split_axis(node.expect, axis, len(shape))
@@ -86,9 +82,7 @@ def _split(node: Node) -> Kernel:
 
 def _split_v_shapes(node: Node) -> Sequence[Shape | None]:
     n, shape = len(node.outputs), node.input(0).shape
-    node.expect(
-        node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits
-    )
+    node.expect(node.options.num_splits == n, "num_splits", f"{n}, the number of outputs", node.options.num_splits)
     node.expect(node.input(1).shape == (n,), "inputs[1]", f"a vector of {n} sizes", node.input(1).shape)
     wanted, axis = known(node, 1), known(node, 2)
     if wanted is None or axis is None:
@@ -121,14 +115,10 @@ def _split_cases(rng: np.random.Generator) -> Iterator[Case]:
             results = (Result(dtype, OTHER if dtype is DType.INT8 else None),) * n  # scales are not compared
             yield Case(f"{dtype}_{i}", (at, x), results, {"num_splits": n})
     x = tensor(rng, DType.FLOAT32, (2, 6))
-    for i, (axis, n, said) in enumerate(
-        [(1, 4, 4), (2, 2, 2), (-3, 2, 2), (1, 2, 3), (-1, 6, 6), (-2, 2, 2)]
-    ):
+    for i, (axis, n, said) in enumerate([(1, 4, 4), (2, 2, 2), (-3, 2, 2), (1, 2, 3), (-1, 6, 6), (-2, 2, 2)]):
         for constant in (True, False):
             results = (Result(DType.FLOAT32),) * n
-            yield Case(
-                f"axis_{i}_{constant}", (index(axis, constant=constant), x), results, {"num_splits": said}
-            )
+            yield Case(f"axis_{i}_{constant}", (index(axis, constant=constant), x), results, {"num_splits": said})
 
 
 def _split_v_cases(rng: np.random.Generator) -> Iterator[Case]:

@@ -86,9 +86,7 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(len(w) == 4 and min(w[:3]) > 0, "inputs[1]", "4 dimensions above 0", w)
     node.expect(w[3] == x[3], "inputs[1]", f"weights for {x[3]} channels", w)
     for name in ("stride_h", "stride_w"):
-        node.expect(
-            0 < getattr(node.options, name) < 1 << 15, name, "1 to 32767", getattr(node.options, name)
-        )
+        node.expect(0 < getattr(node.options, name) < 1 << 15, name, "1 to 32767", getattr(node.options, name))
     if node.has_input(BIAS):
         bias = node.input(BIAS)
         node.expect(bias.n_elements == w[0], "inputs[3]", f"a bias of {w[0]} elements", bias.shape)
@@ -104,9 +102,7 @@ def _work(node: Node) -> Work:
 # --- kernels ------------------------------------------------------------------------------------------------------
 
 
-def _scatter(
-    x: Array, weights: Array, h: Axis, w: Axis, out: Array, finish: Callable[[Array], Array]
-) -> None:
+def _scatter(x: Array, weights: Array, h: Axis, w: Axis, out: Array, finish: Callable[[Array], Array]) -> None:
     """out = finish(Σ taps x·w): x [N, H, W, C]; weights [h, w, C, out]; finish: (sums [n, out] → array)."""
     n, rows, columns, depth = x.shape
     channels = weights.shape[3]
@@ -233,14 +229,10 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         x_shape, w_shape = (n, rows, columns, c_in), (c_out, kh, kw, c_in)
         bias = Operand(reals(rng, (c_out,)), constant=True) if with_bias else None
         w = Operand(reals(rng, w_shape), constant=constant)
-        yield Case(
-            f"float32_{i}", (dims, w, Operand(reals(rng, x_shape)), bias), (Result(DType.FLOAT32),), options
-        )
+        yield Case(f"float32_{i}", (dims, w, Operand(reals(rng, x_shape)), bias), (Result(DType.FLOAT32),), options)
         for dtype, per_channel in ((DType.INT8, False), (DType.INT8, True), (DType.UINT8, False)):
             name = f"{dtype}{'_per_channel' if per_channel else ''}_{i}"
-            yield _quantized_case(
-                rng, name, dtype, dims, x_shape, w_shape, per_channel, with_bias, constant, options
-            )
+            yield _quantized_case(rng, name, dtype, dims, x_shape, w_shape, per_channel, with_bias, constant, options)
     yield from _extremes(rng)
     yield from _refused(rng)
 

@@ -127,9 +127,7 @@ def _rsqrt_int16(node: Node) -> Function:
     _, y_q = _scales(node)
 
     def rsqrt(x: Array) -> Array:
-        return np.where(
-            x <= 0, np.float32(32767) * y_q.scale, np.float32(1) / np.sqrt(np.where(x <= 0, 1, x))
-        )
+        return np.where(x <= 0, np.float32(32767) * y_q.scale, np.float32(1) / np.sqrt(np.where(x <= 0, 1, x)))
 
     return approximation(node, lambda x: rsqrt(x).astype(np.float32))
 

@@ -57,9 +57,7 @@ def kernel_outputs(op: OpDef, case: Case) -> tuple[Node, list[Array]]:
         results = [np.asarray(r) for r in form.prepare(node)(*operands)]
     for shape, result in zip(shapes, results, strict=True):
         if shape is not None and shape != result.shape:
-            raise AssertionError(
-                f"{op.name}:{case.name}: shapes() said {shape}, the kernel made {result.shape}"
-            )
+            raise AssertionError(f"{op.name}:{case.name}: shapes() said {shape}, the kernel made {result.shape}")
     return node, results
 
 

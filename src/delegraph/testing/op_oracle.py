@@ -20,14 +20,12 @@ from delegraph.core.model.extract import as_main, extract
 from delegraph.core.model.model import Model
 from delegraph.core.model.writer import write
 from delegraph.core.ops import registry
+from delegraph.core.ops.errata import NOT_IN_REFERENCE
 from delegraph.core.ops.nodes import node_of, spec_of, with_shapes
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.ops.support import node_support
 from delegraph.testing.conformance import Verdict, compare
 from delegraph.testing.oracle import Job, Oracle, OracleError, OracleResult, recipe_inputs
-
-NOT_IN_REFERENCE = frozenset({"CEIL", "ELU", "ROUND", "SEGMENT_SUM", "STABLEHLO_SHIFT_LEFT"})
-"""Ops that LiteRT's reference resolver lacks: the optimised kernels are their oracle."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,14 @@ def _judge_graph(model: Model, index: int, oracle: Oracle, seed: int) -> Iterato
         if index == 0:
             raise
         for op in graph.ops:
-            yield OpVerdict(
-                model.source, index, op.index, "", _skip(op, f"LiteRT can't run the graph: {exc}")
-            )
+            yield OpVerdict(model.source, index, op.index, "", _skip(op, f"LiteRT can't run the graph: {exc}"))
         return
     jobs: list[tuple[Op, Node, list[Any], Job]] = []
     for op in graph.ops:
         try:
             prepared = _prepare(model, graph, op, tensors)
         except UnsupportedOp as exc:
-            yield OpVerdict(
-                model.source, index, op.index, "", Verdict(op.name, op.place, "we refused", str(exc))
-            )
+            yield OpVerdict(model.source, index, op.index, "", Verdict(op.name, op.place, "we refused", str(exc)))
             continue
         if isinstance(prepared, str):
             yield OpVerdict(model.source, index, op.index, "", _skip(op, prepared))
@@ -106,9 +100,7 @@ def _form(node: Node) -> str:
     return "" if form is None else str(form)
 
 
-def _prepare(
-    model: Model, graph: Graph, op: Op, tensors: dict[int, Array]
-) -> tuple[Node, list[Any], Job] | str:
+def _prepare(model: Model, graph: Graph, op: Op, tensors: dict[int, Array]) -> tuple[Node, list[Any], Job] | str:
     """The op's node, its operands and the oracle's job; or why it is skipped. Raises UnsupportedOp."""
     opdef = registry.find(op.name)
     if opdef is not None and opdef.host:
