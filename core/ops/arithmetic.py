@@ -23,7 +23,7 @@ from delegraph.core.ops.broadcasting import (
 )
 from delegraph.core.ops.cases import integers, quantized, reals
 from delegraph.core.ops.expression import Expression, arg, evaluate
-from delegraph.core.ops.fixed_point import activation_bounds
+from delegraph.core.ops.fixed_point import LARGEST_FLOAT, activation_bounds, clamp_float
 from delegraph.core.ops.opdef import Case, Constraint, Form, Kernel, Node, OpDef, Operand, Result
 
 EXPRESSIONS = {
@@ -49,26 +49,13 @@ def activation_of(node: Node) -> int:
 # --- kernels --------------------------------------------------------------------------------------------------------
 
 
-LARGEST = float(np.finfo(np.float32).max)
-
-
-def saturate(y: Array, activation: int) -> Array:
-    """A fused activation on float32 values, in place. Without one, infinities become the largest finite number.
-
-    Source: CalculateActivationRange (kernel_util.h), whose limits are those of finite numbers.
-    """
-    low, high = activation_bounds(activation)
-    y = np.asarray(y)
-    return np.clip(y, np.float32(max(low, -LARGEST)), np.float32(min(high, LARGEST)), out=y)
-
-
 def clamp_integers(y: Array, activation: int) -> Array:
     """A fused activation on integers of the array's type (-1 wraps in an unsigned one)."""
     if activation == 0:
         return y
     low, high = activation_bounds(activation)
     y = np.maximum(y, np.array(int(low)).astype(y.dtype))
-    return y if high == np.inf else np.minimum(y, np.array(int(high)).astype(y.dtype))
+    return y if high == LARGEST_FLOAT else np.minimum(y, np.array(int(high)).astype(y.dtype))
 
 
 def float_kernel(node: Node) -> Kernel:
@@ -76,7 +63,7 @@ def float_kernel(node: Node) -> Kernel:
     formula, activation = formula_of(node), activation_of(node)
     if node.op.name == "SQUARED_DIFFERENCE":  # has no limits either
         return elementwise(node, lambda a, b: evaluate(formula, (a, b)))
-    return elementwise(node, lambda a, b: saturate(evaluate(formula, (a, b)), activation))
+    return elementwise(node, lambda a, b: clamp_float(evaluate(formula, (a, b)), activation))
 
 
 def integer_kernel(node: Node) -> Kernel:

@@ -17,6 +17,7 @@ from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Quantization
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 def round_half_away(x: Any) -> Any:
@@ -266,12 +267,15 @@ def activation_range(activation: int, dtype: DType, quantization: Quantization |
 
 
 def activation_bounds(activation: int) -> tuple[float, float]:
-    """The least and greatest float32 that a fused activation lets through. Source: CalculateActivationRange."""
+    """The least and greatest float32 that a fused activation lets through. Source: CalculateActivationRange.
+
+    NONE and RELU too turn infinities into the largest finite value.
+    """
     match activation:
         case 0:
-            return -math.inf, math.inf
+            return -LARGEST_FLOAT, LARGEST_FLOAT
         case 1:
-            return 0.0, math.inf
+            return 0.0, LARGEST_FLOAT
         case 2:
             return -1.0, 1.0
         case 3:
@@ -280,8 +284,6 @@ def activation_bounds(activation: int) -> tuple[float, float]:
 
 
 def clamp_float(y: Array, activation: int) -> Array:
-    """A fused activation on float values, in place when it can be."""
+    """A fused activation on float values."""
     low, high = activation_bounds(activation)
-    if low == -math.inf and high == math.inf:
-        return y
     return np.minimum(np.maximum(y, np.float32(low)), np.float32(high))

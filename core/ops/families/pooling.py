@@ -17,7 +17,7 @@ from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Quantization, Shape
 from delegraph.core.ops import bounds
 from delegraph.core.ops.cases import integers, reals
-from delegraph.core.ops.fixed_point import activation_bounds, activation_range
+from delegraph.core.ops.fixed_point import activation_range, clamp_float
 from delegraph.core.ops.opdef import (
     Case,
     Form,
@@ -107,13 +107,6 @@ def _counts(h: Axis, w: Axis) -> Array:
 # --- kernels ------------------------------------------------------------------------------------------------------
 
 
-def _clamp(y: Array, activation: int) -> Array:
-    """A fused activation; without one, infinities become the largest floats."""
-    low, high = activation_bounds(activation)
-    limit = float(np.finfo(np.float32).max)
-    return np.clip(y, np.float32(max(low, -limit)), np.float32(min(high, limit)))
-
-
 def _by_rows(node: Node, x: Array, fill: Any, pool: Callable[[Array, Axis, Axis, slice], Array]) -> Array:
     """``pool(padded, h, w, rows)`` for blocks of output rows of each image; ``h`` tells the block's rows."""
     y = node.outputs[0]
@@ -142,7 +135,7 @@ def _float_pool(finish: Callable[[Array, Array], Array], square: bool) -> Callab
         def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:
             with np.errstate(all="ignore"):
                 sums = _float_sums(part * part if square else part, h, w)
-                return _clamp(finish(sums, counts[rows]), activation)
+                return clamp_float(finish(sums, counts[rows]), activation)
 
         return lambda x: (_by_rows(node, x, 0, pool),)
 
@@ -184,7 +177,7 @@ def _max_float(node: Node) -> Kernel:
     least = np.finfo(np.float32).min
 
     def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:
-        return _clamp(np.fmax(_separable(part, h, w, np.fmax), least), activation)
+        return clamp_float(np.fmax(_separable(part, h, w, np.fmax), least), activation)
 
     return lambda x: (_by_rows(node, x, least, pool),)
 
