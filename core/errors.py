@@ -102,3 +102,16 @@ class InvalidDevices(DelegraphError):
         self.expected, self.found, self.advice = expected, found, advice
         where = ": ".join(filter(None, (f"{source}:{line}" if line else source, place)))
         super().__init__(f"{where}: expected {expected}, found {found}" + (f"; {advice}" if advice else ""))
+
+
+class OutOfMemory(DelegraphError):
+    """An op would need more memory than there is.
+
+    Example: ``subgraphs[0].operators[3] RESIZE_BILINEAR: out of memory: unable to allocate 36.3 GiB``
+
+    Attributes: place, what.
+    """
+
+    def __init__(self, place: str, what: str) -> None:
+        self.place, self.what = place, what
+        super().__init__(f"{place}: out of memory: {what}")

@@ -22,9 +22,17 @@ def require(name: str) -> None:
     present = {
         "shared": lambda: (shared_path() / "models" / "real" / "index.json").is_file(),
         "litert": lambda: importlib.util.find_spec("ai_edge_litert") is not None,
+        "opencl": _has_opencl,
     }
     if present[name]():
         return
     if name in os.environ.get("DELEGRAPH_REQUIRE", "").split(","):
         pytest.fail(f"{name} is missing, but DELEGRAPH_REQUIRE names it")
     pytest.skip(f"needs {name}")
+
+
+def _has_opencl() -> bool:
+    """Whether there is a device that builds and runs kernels; found out once per process."""
+    from delegraph.delegates.opencl import OpenClDelegate
+
+    return any(info.available for info in OpenClDelegate().devices())

@@ -57,11 +57,16 @@ def _tensor(model: Model, index: int, table: Table, place: str) -> Tensor:
         shape_signature=_signature(shape, signature),
         has_shape_signature=len(signature) > 0,
         quantization=_quantization(table.quantization, len(shape), place, model.source),
-        data=data if data is not None and not table.is_variable else None,
+        data=data if _is_constant(data, shape) and not table.is_variable else None,
         is_variable=bool(table.is_variable),
         sparsity=table.sparsity,
         buffer_index=table.buffer,
     )
+
+
+def _is_constant(data: Any, shape: Shape) -> bool:
+    """Whether a tensor has data: no bytes for some elements are none, as in TFLite."""
+    return data is not None and (len(data) > 0 or 0 in shape)
 
 
 def _signature(shape: Shape, signature: Shape) -> Shape:

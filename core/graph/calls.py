@@ -33,29 +33,41 @@ def check_calls(graphs: Sequence[Graph], source: str) -> None:
             for name, index in called_graphs(op).items():
                 if not 0 <= index < len(graphs):
                     raise InvalidModel(f"{op.place}.{name}", f"a subgraph in [0, {len(graphs)})", str(index), source)
-                _check_operands(op, name, graphs[index], source)
+                if -1 in op.inputs:
+                    raise InvalidModel(f"{op.place}.inputs", "no operand left out", str(op.inputs), source)
+                _check_operands(graph, op, name, graphs[index], source)
     done: set[int] = set()
     for graph in graphs:
         _check_ends(graph.index, graphs, (), done, source)
 
 
-def _check_operands(op: Op, name: str, called: Graph, source: str) -> None:
-    n_in, n_out = len(op.inputs), len(op.outputs)
+def _check_operands(graph: Graph, op: Op, name: str, called: Graph, source: str) -> None:
+    """The called graph takes and gives as many tensors as the op hands it, of the same types."""
+    given, taken = op.inputs, op.outputs
     match name:
         case "then_subgraph_index" | "else_subgraph_index":
-            n_in -= 1
+            given = op.inputs[1:]
         case "cond_subgraph_index":
-            n_out = 1
+            taken = called.outputs[:1]  # whatever it is: the run checks that it is one element
         case "init_subgraph_index":
-            n_in = n_out = 0
+            given = taken = ()
     found = len(called.inputs), len(called.outputs)
-    if found != (n_in, n_out):
+    if found != (len(given), len(taken)):
         raise InvalidModel(
             f"{op.place}.{name}",
-            f"a subgraph with {n_in} inputs and {n_out} outputs",
+            f"a subgraph with {len(given)} inputs and {len(taken)} outputs",
             f"{called.place} with {found[0]} and {found[1]}",
             source,
         )
+    pairs = list(zip(given, called.inputs, strict=True))
+    if name != "cond_subgraph_index":
+        pairs += zip(taken, called.outputs, strict=True)
+    for ours, theirs in pairs:
+        wanted, dtype = graph.tensors[ours].dtype, called.tensors[theirs].dtype
+        if wanted is not dtype:
+            raise InvalidModel(
+                f"{op.place}.{name}", f"{called.place} with tensors of the op's types", f"{dtype} for {wanted}", source
+            )
 
 
 def _check_ends(index: int, graphs: Sequence[Graph], path: tuple[int, ...], done: set[int], source: str) -> None:

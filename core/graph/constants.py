@@ -25,11 +25,13 @@ def decode(data: Array, dtype: DType, shape: tuple[int, ...], *, is_sparse: bool
     Plain types come back as a view. Sparse constants come back 1-D with the values that are stored.
 
     Raises:
-        InvalidModel: strings whose offsets leave the buffer.
+        InvalidModel: fewer values than the shape has elements, strings whose offsets leave the buffer, a variant.
     """
     n = math.prod(shape)
+    if dtype is DType.VARIANT:
+        raise InvalidModel("constant", "a type with a fixed layout", "variant")
     if dtype is DType.STRING:
-        return decode_strings(data).reshape(shape)
+        return _shaped(decode_strings(data), shape)
     if dtype.bits in (2, 4):
         values = unpack(data, dtype)
     else:
@@ -37,7 +39,13 @@ def decode(data: Array, dtype: DType, shape: tuple[int, ...], *, is_sparse: bool
         values = data[: data.size // size * size].view(dtype.numpy)
     if is_sparse:
         return values
-    return values[:n].reshape(shape)
+    return _shaped(values[:n], shape)
+
+
+def _shaped(values: Array, shape: tuple[int, ...]) -> Array:
+    if values.size != math.prod(shape):
+        raise InvalidModel("constant", f"{math.prod(shape)} elements for shape {list(shape)}", f"{values.size}")
+    return values.reshape(shape)
 
 
 def unpack(data: Array, dtype: DType) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from delegraph.core.errors import InvalidModel
 from delegraph.core.graph.graph import Array, Graph, Op, Shape, Tensor
 from delegraph.core.model.table import Table
-from delegraph.core.ops.opdef import Node, OpDef, TensorSpec
+from delegraph.core.ops.opdef import Node, OpDef, TensorSpec, blamed_on
 
 KNOWN_VALUE_LIMIT = 4096
 """Elements up to which a value is computed ahead of the run for the sake of the shapes that depend on it."""
@@ -34,8 +34,9 @@ def node_of(graph: Graph, op: Op, opdef: OpDef, specs: Mapping[int, TensorSpec])
     """The node of ``op``: operands from ``specs``, else as the file has them.
 
     Raises:
-        InvalidModel: the options are those of another op.
+        InvalidModel: the options are those of another op, or the number of operands is.
     """
+    opdef.check_arity(op)
     options = op.options
     if opdef.options:
         if options is None:
@@ -68,7 +69,8 @@ def output_shapes(node: Node, opdef: OpDef) -> tuple[Shape | None, ...]:
     Raises:
         InvalidModel: the operands don't fit together, or the op has another number of outputs.
     """
-    shapes = tuple(opdef.shapes(node))
+    with blamed_on(node):
+        shapes = tuple(opdef.shapes(node))
     if len(shapes) != len(node.outputs):
         raise InvalidModel(f"{node.place}.outputs", f"{len(shapes)} outputs", f"{len(node.outputs)}")
     return shapes
@@ -106,8 +108,8 @@ def _known_values(node: Node, opdef: OpDef) -> list[Array] | None:
     form = opdef.form(node)
     if form is None:
         return None
-    arrays = form.prepare(node)(*(spec and _value(spec) for spec in node.inputs))
-    return [np.asarray(a) for a in arrays]
+    with blamed_on(node), np.errstate(all="ignore"):
+        return [np.asarray(a) for a in form.prepare(node)(*(spec and _value(spec) for spec in node.inputs))]
 
 
 def _value(spec: TensorSpec) -> Array:

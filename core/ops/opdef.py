@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
-from delegraph.core.errors import DataError, InvalidModel
+from delegraph.core.errors import DataError, DelegraphError, InternalError, InvalidModel, OutOfMemory
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Op, Quantization, Shape
 from delegraph.core.model.table import Table
@@ -120,6 +121,24 @@ class Node:
         """Raises DataError, for data that a kernel meets in a run, unless ``holds``."""
         if not holds:
             raise DataError(self.place, expected, str(found))
+
+
+@contextmanager
+def blamed_on(node: Node) -> Iterator[None]:
+    """What a shape function or a kernel raises by mistake becomes an error that names the op.
+
+    Raises:
+        OutOfMemory: in place of MemoryError.
+        InternalError: in place of anything else that is no DelegraphError.
+    """
+    try:
+        yield
+    except DelegraphError:
+        raise
+    except MemoryError as exc:
+        raise OutOfMemory(node.place, str(exc)) from exc
+    except Exception as exc:
+        raise InternalError(node.place, f"{type(exc).__name__}: {exc}") from exc
 
 
 def packed(spec: TensorSpec | None, pack: Callable[[Array], T]) -> Callable[[Array], T]:
@@ -303,6 +322,15 @@ class OpDef:
     is_pure: bool = True
     is_custom: bool = False
     cases: Callable[[np.random.Generator], Iterator[Case]] | None = None
+
+    def check_arity(self, op: Op) -> None:
+        """Raises InvalidModel unless the op has as many operands and results as declared."""
+        for field_name, names, tensors in (("inputs", self.inputs, op.inputs), ("outputs", self.outputs, op.outputs)):
+            least = sum(not name.endswith(("?", "*")) for name in names)
+            most = None if any(name.endswith("*") for name in names) else len(names)
+            if len(tensors) < least or (most is not None and len(tensors) > most):
+                expected = f"{least}" if least == most else f"{least} to {most}" if most else f"at least {least}"
+                raise InvalidModel(f"{op.place} {op.name}.{field_name}", f"{expected} tensors", f"{len(tensors)}")
 
     def form(self, node: Node) -> Form | None:
         """The first form that the node's types match, or None."""

@@ -11,7 +11,7 @@ import numpy as np
 from delegraph.core.graph.graph import Graph, GraphSet, Tensor
 from delegraph.core.ops import registry
 from delegraph.core.ops.nodes import node_of, output_shapes, with_shapes
-from delegraph.core.ops.opdef import TensorSpec
+from delegraph.core.ops.opdef import TensorSpec, blamed_on
 from delegraph.core.ops.support import node_support
 
 FOLD_LIMIT_BYTES = 1 << 28
@@ -59,7 +59,7 @@ def fold_constants(graph: Graph) -> Graph:
         form = opdef.form(node)
         if form is None:
             continue
-        with np.errstate(all="ignore"):
+        with blamed_on(node), np.errstate(all="ignore"):
             results = form.prepare(node)(*(None if s is None else s.value for s in node.inputs))
         for i, result in zip([o for o in op.outputs if o >= 0], results, strict=True):
             folded[i] = graph.tensors[i].with_constant(np.asarray(result))

@@ -15,7 +15,7 @@ from delegraph.core.errors import InternalError
 from delegraph.core.graph.graph import Graph, Op
 from delegraph.core.ops import registry
 from delegraph.core.ops.nodes import infer_op, node_of, spec_of
-from delegraph.core.ops.opdef import Kernel, Node, OpDef, TensorSpec
+from delegraph.core.ops.opdef import Kernel, Node, OpDef, TensorSpec, blamed_on
 from delegraph.core.ops.support import node_support
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.memory import MemoryPlan, Usage, plan_memory
@@ -40,16 +40,23 @@ class SegmentStep:
 class HostStep:
     """Run one op in core: its shapes depend on data, so the kernel makes its own outputs."""
 
-    op: Op
+    node: Node
     kernel: Kernel
+
+    @property
+    def op(self) -> Op:
+        return self.node.op
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ControlStep:
     """Run one op of control flow or of resources: IF, WHILE, CALL_ONCE, VAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE."""
 
-    op: Op
     node: Node
+
+    @property
+    def op(self) -> Op:
+        return self.node.op
 
 
 Step = SegmentStep | HostStep | ControlStep
@@ -171,6 +178,7 @@ def _infer_one(graph: Graph, op: Op, opdef: OpDef, specs: dict[int, TensorSpec],
                 specs[i] = spec_of(graph.tensors[i], shape)
         return node_of(graph, op, opdef, specs)
     if op.name == "READ_VARIABLE":
+        opdef.check_arity(op)
         tensor = graph.tensors[op.outputs[0]]
         if not planner.trust_variables or -1 in tensor.shape_signature or not tensor.shape:
             return None
@@ -230,11 +238,12 @@ def _read_after(cuts: Sequence[Cut], needed: frozenset[int]) -> list[set[int]]:
 def _host_step(node: Node) -> Step:
     opdef = _opdef(node.op)
     if opdef.host:
-        return ControlStep(node.op, node)
+        return ControlStep(node)
     form = opdef.form(node)
     if form is None:
         raise InternalError("plan", f"{node.place} has no form")
-    return HostStep(node.op, form.prepare(node))
+    with blamed_on(node):
+        return HostStep(node, form.prepare(node))
 
 
 def make_segment(graph: Graph, nodes: Sequence[Node], specs: Specs, read_after: set[int] | frozenset[int]) -> Segment:

@@ -18,9 +18,10 @@ import numpy as np
 
 from delegraph.core.abi import host
 from delegraph.core.abi.values import DelegateError, ErrorCode, Segment
+from delegraph.core.errors import OutOfMemory
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Shape
 from delegraph.core.ops.nodes import spec_of
-from delegraph.core.ops.opdef import Node, TensorSpec
+from delegraph.core.ops.opdef import Node, TensorSpec, blamed_on
 from delegraph.core.runtime import control
 from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.loaded import WatchedRun
@@ -137,7 +138,10 @@ class GraphRunner:
         """
         planned = self._planned([a.shape for a in inputs], trust_variables)
         values: Values = dict(zip(self.graph.inputs, inputs, strict=True))
-        self._run(planned, values, state, trust_variables)
+        try:
+            self._run(planned, values, state, trust_variables)
+        except MemoryError as exc:
+            raise OutOfMemory(self.graph.place, str(exc)) from exc
         return {i: self._value(planned.plan, values, i, state) for i in self.keep}
 
     def _input_specs(self, shapes: Sequence[Shape]) -> dict[int, TensorSpec]:
@@ -320,7 +324,7 @@ class GraphRunner:
 
     def _run_host(self, plan: Plan, step: HostStep, values: Values, state: Overlay) -> None:
         operands = [None if i < 0 else self._value(plan, values, i, state) for i in step.op.inputs]
-        with np.errstate(all="ignore"):
+        with blamed_on(step.node), np.errstate(all="ignore"):
             results = step.kernel(*operands)
         for i, result in zip(step.op.outputs, results, strict=True):
             values[i] = _owned(np.asarray(result), operands)

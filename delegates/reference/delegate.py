@@ -29,7 +29,7 @@ from delegraph.core.abi.values import (
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops import registry
-from delegraph.core.ops.opdef import Kernel, Node
+from delegraph.core.ops.opdef import Kernel, Node, blamed_on
 from delegraph.core.ops.support import node_support
 from delegraph.core.version import __version__
 
@@ -96,6 +96,7 @@ def _support(node: Node) -> Support:
 class _Step:
     """One kernel call: where its operands are, and which values are dropped after it."""
 
+    node: Node
     kernel: Kernel
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -123,6 +124,7 @@ class ReferenceProgram(Program):
                 last_use[i] = position
         self.steps = tuple(
             _Step(
+                node,
                 _prepare(node),
                 node.op.inputs,
                 node.op.outputs + _updated(node),
@@ -153,7 +155,8 @@ def _prepare(node: Node) -> Kernel:
     form = None if opdef is None else opdef.form(node)
     if form is None:
         raise DelegateError(INFO.id, ErrorCode.UNSUPPORTED, f"{node.place}: {_support(node).reason}")
-    return form.prepare(node)
+    with blamed_on(node):
+        return form.prepare(node)
 
 
 class ReferenceContext(Context):
@@ -191,7 +194,8 @@ class ReferenceContext(Context):
         values.update(zip(program.segment.inputs, self._inputs, strict=True))
         with np.errstate(all="ignore"):
             for step in program.steps:
-                results = step.kernel(*(None if i < 0 else values[i] for i in step.inputs))
+                with blamed_on(step.node):
+                    results = step.kernel(*(None if i < 0 else values[i] for i in step.inputs))
                 for i, result in zip(step.outputs, results, strict=True):
                     values[i] = result
                 for i in step.drop:
