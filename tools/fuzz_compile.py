@@ -106,7 +106,7 @@ def attempt(model: Model, rng: np.random.Generator) -> str:
         inputs = []
         for info in compiled.inputs:
             shape = [1 if n < 0 else n for n in info.shape]
-            if info.dtype.numpy == object:
+            if info.dtype.numpy.kind == "O":
                 inputs.append(np.full(shape, b"a", object))
             else:
                 inputs.append((rng.random(shape) * 8).astype(info.dtype.numpy))

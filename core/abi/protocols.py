@@ -88,28 +88,24 @@ class Context(Protocol):
 class Program(Protocol):
     """An artifact loaded on a device. Thread-safe. Since 0.1."""
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Working memory that each context needs; the executor lends it."""
-        return 0
+    scratch_bytes: int = 0
+    """Working memory that each context needs; the executor lends it."""
 
-    @property
-    def alignment(self) -> int:
-        """Alignment in bytes of scratch and of bound buffers; a power of two up to 4096."""
-        return 64
+    alignment: int = 64
+    """Alignment in bytes of scratch and of bound buffers; a power of two up to 4096."""
 
     def context(self, scratch: Buffer) -> Context:
         """A new context over ``scratch``: ``scratch_bytes`` of the device's memory that no one else uses meanwhile."""
 
     def close(self) -> None:
         """Gives back what the program holds. Called once, after the last run has ended."""
+        return None
 
 
 class Device(Protocol):
     """One thing to run on, opened. Thread-safe. Since 0.1."""
 
-    @property
-    def info(self) -> DeviceInfo: ...
+    info: DeviceInfo
 
     def supports(self, view: GraphView) -> Sequence[Support]:
         """One answer per node of ``view``, in its order. Never raises for a model's sake; the same each time."""
@@ -159,6 +155,7 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Gives back what the device holds. Called once, after its programs are closed."""
+        return None
 
 
 class Delegate(Protocol):
@@ -167,11 +164,8 @@ class Delegate(Protocol):
     name and version are part of every cache key.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
+    name: str
+    version: str
 
     def devices(self) -> Sequence[DeviceInfo]:
         """Every device, also the unusable ones with reason and remedy. Never raises; quick after the first call."""

@@ -51,6 +51,18 @@ class DeviceSlot:
         """Devices of one resource don't run at the same time."""
         return self.info.resource or self.info.id
 
+    @contextmanager
+    def wrapped(self, wrap: Callable[[Device], Device]) -> Iterator[None]:
+        """While the block lasts, the device is opened anew and ``wrap`` stands around it."""
+        original = self._open_device
+        self._open_device = lambda: wrap(original())
+        self.lose()
+        try:
+            yield
+        finally:
+            self._open_device = original
+            self.lose()
+
     def device(self) -> Device:
         """The open device. Raises DelegateError when it can't be opened."""
         with self._lock:

@@ -1,0 +1,207 @@
+"""Faults on request: ``with faults.inject("reference", faults.FailRun(at=3)): ...``.
+
+While a fault is injected, the device is wrapped: it does its work as before, until the fault says otherwise. Faults
+count calls over all models of the process. Compile the models inside the ``with`` block: what was loaded before keeps
+running on the device as it was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
+from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Options, Segment
+from delegraph.core.graph.graph import Array
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong. at: the first call that does (from 0); times: how many in a row do, None for all that follow."""
+
+    at: int = 0
+    times: int | None = 1
+
+    def strikes(self, call: int) -> bool:
+        return call >= self.at and (self.times is None or call < self.at + self.times)
+
+
+@dataclass(frozen=True)
+class FailCompile(Fault):
+    """``compile`` raises INTERNAL."""
+
+
+@dataclass(frozen=True)
+class FailRun(Fault):
+    """``run`` fails with this code, or with another exception than DelegateError if ``raises`` is given."""
+
+    code: ErrorCode = ErrorCode.INTERNAL
+    raises: Callable[[], Exception] | None = None
+
+
+@dataclass(frozen=True)
+class OutOfMemory(Fault):
+    """``allocate`` and ``import_host`` raise OUT_OF_MEMORY."""
+
+
+@dataclass(frozen=True)
+class LoseDevice(Fault):
+    """``run`` raises DEVICE_LOST, and so does every call on this opening of the device from then on."""
+
+
+@dataclass(frozen=True)
+class Hang(Fault):
+    """``run`` does not return for this many seconds, then goes on as if nothing had happened: a late writer."""
+
+    seconds: float = 3600.0
+
+
+@dataclass(frozen=True)
+class CorruptArtifact(Fault):
+    """``load`` gets an artifact with a changed byte and another format name."""
+
+
+@dataclass(frozen=True)
+class WrongOutputs(Fault):
+    """``run`` ends well, but the outputs hold other values: a device that lies. No border can see that."""
+
+
+class Faults:
+    """The faults of one device and how often each kind of call has been made. Thread-safe."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = faults
+        self._lock = threading.Lock()
+        self.calls: dict[str, int] = {"compile": 0, "load": 0, "run": 0, "memory": 0}
+        self.struck: list[Fault] = []
+
+    def next(self, call: str, *kinds: type[Fault]) -> Fault | None:
+        """Counts a call; the fault of these kinds that strikes at it, if any."""
+        with self._lock:
+            n = self.calls[call]
+            self.calls[call] += 1
+            for fault in self._faults:
+                if isinstance(fault, kinds) and fault.strikes(n):
+                    self.struck.append(fault)
+                    return fault
+        return None
+
+
+@contextmanager
+def inject(device: str, *faults: Fault) -> Iterator[Faults]:
+    """Wraps a device of this process while the block lasts. The device is opened anew on entry and on exit."""
+    from delegraph import registry
+
+    (info,) = (info for info in registry.devices() if info.id == device)
+    slot = registry.slot(info)
+    state = Faults(faults)
+    with slot.wrapped(lambda opened: _Device(opened, state)):
+        yield state
+    registry.health.worked(device)
+
+
+class _Device(Device):
+    def __init__(self, device: Device, faults: Faults) -> None:
+        self._device, self._faults = device, faults
+        self.is_lost = False
+        self.info = device.info
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+    def supports(self, view: Any) -> Any:
+        return self._device.supports(view)
+
+    def check(self, segment: Segment) -> Any:
+        return self._device.check(segment)
+
+    def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
+        self._alive()
+        if self._faults.next("compile", FailCompile):
+            raise DelegateError(self.info.id, ErrorCode.INTERNAL, "an injected failure to compile")
+        return self._device.compile(segment, packs, options, deadline=deadline)
+
+    def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
+        self._alive()
+        if self._faults.next("load", CorruptArtifact):
+            payload = bytearray(artifact.payload) or bytearray(1)
+            payload[len(payload) // 2] ^= 0xFF
+            artifact = Artifact(artifact.format + " damaged", bytes(payload), artifact.packs)
+        return _Program(self._device.load(artifact, segment, packs), self)
+
+    def allocate(self, size_bytes: int, alignment: int = 64) -> Buffer:
+        self._memory()
+        return self._device.allocate(size_bytes, alignment)
+
+    def import_host(self, memory: Array) -> Buffer | None:
+        self._memory()
+        return self._device.import_host(memory)
+
+    def write(self, source: Array, target: Buffer, *, after: Sequence[Event] = ()) -> Event:
+        return self._device.write(source, target, after=after)
+
+    def read(self, source: Buffer, target: Array, *, after: Sequence[Event] = ()) -> Event:
+        return self._device.read(source, target, after=after)
+
+    def _memory(self) -> None:
+        self._alive()
+        if self._faults.next("memory", OutOfMemory):
+            raise DelegateError(self.info.id, ErrorCode.OUT_OF_MEMORY, "an injected lack of memory")
+
+    def _alive(self) -> None:
+        if self.is_lost:
+            raise DelegateError(self.info.id, ErrorCode.DEVICE_LOST, "an injected loss of the device")
+
+
+class _Program(Program):
+    def __init__(self, program: Program, device: _Device) -> None:
+        self._program, self._device = program, device
+        self.scratch_bytes, self.alignment = program.scratch_bytes, program.alignment
+
+    def context(self, scratch: Buffer) -> Context:
+        return _Context(self._program.context(scratch), self._device)
+
+    def close(self) -> None:
+        self._program.close()
+
+
+class _Context(Context):
+    def __init__(self, context: Context, device: _Device) -> None:
+        self._context, self._device = context, device
+        self._outputs: Sequence[Buffer] = ()
+
+    def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+        self._outputs = outputs
+        self._context.bind(inputs, outputs)
+
+    def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
+        device = self._device
+        device._alive()
+        fault = device._faults.next("run", FailRun, LoseDevice, Hang, WrongOutputs)
+        if isinstance(fault, FailRun):
+            self._spoil()
+            if fault.raises is not None:
+                raise fault.raises()
+            raise DelegateError(device.info.id, fault.code, "an injected failure")
+        if isinstance(fault, LoseDevice):
+            device.is_lost = True
+            self._spoil()
+            device._alive()
+        if isinstance(fault, Hang):
+            time.sleep(fault.seconds)
+        event = self._context.run(after=after, deadline=deadline)
+        if isinstance(fault, WrongOutputs):
+            event.wait()
+            self._spoil()
+        return event
+
+    def _spoil(self) -> None:
+        """Half-written outputs, as a device that dies in the middle leaves them."""
+        for buffer in self._outputs:
+            view = buffer.host_view()
+            if view is not None:
+                view[: view.size // 2 + 1] = 0xA5
