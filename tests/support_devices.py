@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -106,6 +107,9 @@ class _ApartContext:
         return event
 
 
+_instances = itertools.count()
+
+
 class EchoDelegate(Delegate):
     """A delegate of devices "echo:NAME"."""
 
@@ -113,7 +117,8 @@ class EchoDelegate(Delegate):
 
     def __init__(self, name: str, takes: Takes, *, apart: bool = False, **info: object) -> None:
         self.name = f"echo:{name}"
-        base = DeviceInfo(self.name, "accelerator", "tests", "1")
+        own = {"instance": str(next(_instances))}  # no artifact of another test fits
+        base = DeviceInfo(self.name, "accelerator", "tests", "1", fingerprint=own)
         self._info = replace(base, **info)  # type: ignore[arg-type]
         self._takes, self._apart = takes, apart
 

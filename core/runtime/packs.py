@@ -28,7 +28,7 @@ class PackStore:
     """
 
     def __init__(self, store: Store | None) -> None:
-        self._store = store
+        self.store = store
         self._lock = threading.RLock()
         self._alive: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()
         self._digests: dict[tuple[int, int, str, tuple[int, ...]], tuple[Array, str]] = {}
@@ -46,9 +46,9 @@ class PackStore:
                     raise DelegateError("packs", ErrorCode.ARTIFACT_REFUSED, f"there is no pack {name}")
                 found = np.ascontiguousarray(make())
                 self.made += 1
-                if self._store is not None:
+                if self.store is not None:
                     header = f"{found.dtype.str}|{','.join(map(str, found.shape))}".encode().ljust(64, b"\0")
-                    self._store.put(_key(name), header, found.reshape(-1).view(np.uint8))
+                    self.store.put(_key(name), header, found.reshape(-1).view(np.uint8))
                 found.flags.writeable = False
             self._alive[name] = found
             return found
@@ -68,7 +68,7 @@ class PackStore:
         return h.hexdigest()
 
     def _stored(self, name: str) -> Array | None:
-        entry = None if self._store is None else self._store.get(_key(name))
+        entry = None if self.store is None else self.store.get(_key(name))
         if entry is None or len(entry.payload) < 64:
             return None
         dtype, _, shape = bytes(entry.payload[:64]).rstrip(b"\0").decode().partition("|")

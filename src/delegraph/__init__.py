@@ -20,6 +20,7 @@ from delegraph.core.ops.opdef import OpDef
 from delegraph.core.ops.registry import register_op
 from delegraph.core.version import __version__
 from delegraph.interpreter import Interpreter, OpResolverType
+from delegraph.plugins import load_delegate
 from delegraph.registry import devices
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "compile",
     "devices",
     "load",
+    "load_delegate",
     "register_op",
 ]

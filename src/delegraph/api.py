@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from delegraph import registry
 from delegraph.backend import Backend
@@ -104,7 +105,7 @@ def compile_graphs(
     graphs = prepare(graphs)
     check_ops(graphs)
     slots, unavailable = _slots(devices, fallback)
-    backend = Backend(slots, unavailable, fallback=fallback, numerics=numerics, packs=PackStore(None))
+    backend = Backend(slots, unavailable, fallback=fallback, numerics=numerics, packs=_packs(slots))
     keep = {
         graph.index: frozenset(i for op in graph.all_ops for i in op.outputs if i >= 0)
         for graph in graphs.graphs
@@ -132,6 +133,21 @@ def _slots(names: str | Sequence[str], fallback: str) -> tuple[dict[str, DeviceS
         else:
             unavailable[info.id] = info.reason
     return slots, unavailable
+
+
+def _packs(slots: Mapping[str, DeviceSlot]) -> PackStore:
+    """Packs in the process's store; without one when only the reference device is wanted, which keeps nothing."""
+    if all(slot.is_floor for slot in slots.values()):
+        return PackStore(None)
+    return _shared_packs()
+
+
+@cache
+def _shared_packs() -> PackStore:
+    from delegraph.core.runtime.store import Store
+
+    store = Store()
+    return PackStore(store if store.enabled else None)
 
 
 def check_ops(graphs: GraphSet) -> None:

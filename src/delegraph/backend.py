@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from delegraph import registry
 from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Segment, Support, Verdict
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops import registry as ops
 from delegraph.core.ops.nodes import output_shapes
 from delegraph.core.ops.opdef import Node
+from delegraph.core.runtime.artifacts import artifact_key, load_artifact, save_artifact
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.packs import PackStore
@@ -73,6 +75,8 @@ class Backend:
         self._numerics = numerics
         self._packs = packs
         self._lock = threading.Lock()
+        self.compilations = 0
+        """Segments compiled in this process, not loaded from the store; a warm start compiles none."""
         self._rows: dict[tuple[int, int], OpPlacement] = {}
         self._events: list[FallbackEvent] = [
             FallbackEvent("plan", device, ErrorCode.UNSUPPORTED.value, why, 0, (), time.time())
@@ -122,6 +126,33 @@ class Backend:
         refusal = slot.check(segment)
         if not refusal.runs:
             raise DelegateError(device, ErrorCode.UNSUPPORTED, refusal.reason)
+        if slot.is_floor:  # nothing to compile, nothing to keep
+            return LoadedSegment(segment, slot, slot.compile(segment, self._packs, {}), self._packs)
+        return self._through_store(segment, slot)
+
+    def _through_store(self, segment: Segment, slot: DeviceSlot) -> LoadedSegment:
+        """Loads what an earlier process compiled; compiles and keeps what is not there, or is refused."""
+        store = self._packs.store
+        if store is None:
+            return self._compiled(segment, slot)
+        delegate = registry.delegate_of(slot.id)
+        key = artifact_key(segment, delegate.name, delegate.version, slot.info, {}, self._packs)
+        artifact = load_artifact(store, key)
+        if artifact is not None:
+            try:
+                return LoadedSegment(segment, slot, artifact, self._packs)
+            except DelegateError as exc:
+                if exc.code is not ErrorCode.ARTIFACT_REFUSED:
+                    raise
+                log.info("%s refused a kept artifact, compiling again: %s", slot.id, exc.message)
+                store.remove(key)
+        loaded = self._compiled(segment, slot)
+        save_artifact(store, key, loaded.artifact)
+        return loaded
+
+    def _compiled(self, segment: Segment, slot: DeviceSlot) -> LoadedSegment:
+        with self._lock:
+            self.compilations += 1
         return LoadedSegment(segment, slot, slot.compile(segment, self._packs, {}), self._packs)
 
     def on_failure(self, moment: str, segment: Segment, error: DelegateError) -> None:

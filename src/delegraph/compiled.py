@@ -44,11 +44,13 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What truly ran: runs so far, seconds spent in them, segments per device in the plans made, and every fallback."""
+    """What truly ran: runs so far, seconds spent in them, segments per device in the plans made, how many of them had to
+    be compiled (were not found in the store), and every fallback."""
 
     runs: int
     seconds: float
     segments: Mapping[str, int]
+    compilations: int
     events: tuple[FallbackEvent, ...]
 
 
@@ -118,7 +120,7 @@ class CompiledModel:
                     device = getattr(step, "device", "core")
                     segments[device] = segments.get(device, 0) + 1
         with self._lock:
-            return Receipt(self._runs, self._seconds, segments, self._backend.events)
+            return Receipt(self._runs, self._seconds, segments, self._backend.compilations, self._backend.events)
 
     # --- running
 

@@ -1,9 +1,14 @@
-"""The delegates that are known here, their devices, and one slot for each. Opens nothing until asked."""
+"""The delegates that are known here, their devices, and one slot for each. Opens nothing until asked.
+
+A name such as "opencl:0" is looked up in the delegate "opencl" alone, so that naming one device imports no other
+delegate. The family's name ("opencl") stands for all of its available devices.
+"""
 
 from __future__ import annotations
 
+import importlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from delegraph.core.abi.protocols import Delegate, Device
 from delegraph.core.abi.values import DeviceInfo
@@ -14,53 +19,99 @@ from delegraph.core.runtime.health import Health
 REFERENCE = "reference"
 """The device under every other: it takes whatever has an OpDef."""
 
-CPU_MISSING = DeviceInfo(
-    id="cpu",
-    kind="cpu",
-    vendor="delegraph",
-    driver="",
-    available=False,
-    reason="this version has no native CPU delegate yet",
-    remedy="nothing to do: the reference device runs the model instead",
-)
+BUILT_IN = {
+    "cpu": "delegraph.delegates.cpu:CpuDelegate",
+    "opencl": "delegraph.delegates.opencl:OpenClDelegate",
+    "nnapi": "delegraph.delegates.nnapi:NnapiDelegate",
+    REFERENCE: "delegraph.delegates.reference:ReferenceDelegate",
+}
+"""Delegates that come with delegraph, in the order in which devices are listed: name → where the class is."""
 
 health = Health()
 """The failures of this process's devices: a device that failed under one model is left alone under all."""
 
+_built: dict[str, Delegate] = {}
+_loaded: dict[str, Delegate] = {}
 _slots: dict[str, DeviceSlot] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def delegates() -> Sequence[Delegate]:
     """Every delegate, in the order in which devices are listed."""
-    from delegraph.delegates.reference import ReferenceDelegate
+    from delegraph.plugins import load_allowed
 
-    return (ReferenceDelegate(),)
+    load_allowed()
+    return (*built_in(), *_loaded.values())
+
+
+def built_in() -> Sequence[Delegate]:
+    """The delegates that come with delegraph."""
+    return tuple(_built_in(name) for name in BUILT_IN)
+
+
+def _built_in(name: str) -> Delegate:
+    with _lock:
+        if name not in _built:
+            module, _, kind = BUILT_IN[name].partition(":")
+            _built[name] = getattr(importlib.import_module(module), kind)()
+        return _built[name]
+
+
+def add(delegate: Delegate) -> None:
+    """Makes a delegate known, in the place of one of that name; models compiled before keep the devices they have."""
+    with _lock:
+        stale = [_loaded[delegate.name]] if delegate.name in _loaded else []
+        _loaded[delegate.name] = delegate
+        for info in (info for each in (*stale, delegate) for info in each.devices()):
+            _slots.pop(info.id, None)
+            health.worked(info.id)
 
 
 def devices() -> list[DeviceInfo]:
     """Every device of this machine, also those that can't be used, with reason and remedy."""
-    found = [info for delegate in delegates() for info in delegate.devices()]
-    return [CPU_MISSING, *found]
+    return [info for delegate in delegates() for info in delegate.devices()]
 
 
 def resolve(names: str | Sequence[str]) -> list[DeviceInfo]:
     """The devices of these names in order, with the reference device under them.
 
     Raises:
-        InvalidArgument: a name that no device has.
+        InvalidArgument: a name that no device and no family has.
     """
     wanted = [names] if isinstance(names, str) else list(names)
     if not wanted:
         raise InvalidArgument("devices", "at least one device", "none", "pass for example devices='cpu'")
-    known = {info.id: info for info in devices()}
-    found: list[DeviceInfo] = []
+    found: dict[str, DeviceInfo] = {}
     for name in [*wanted, REFERENCE]:
-        if not isinstance(name, str) or name not in known:
-            raise InvalidArgument("devices", f"one of {', '.join(sorted(known))}", repr(name), "see: delegraph devices")
-        if known[name] not in found:
-            found.append(known[name])
-    return found
+        matches = list(_named(name)) if isinstance(name, str) else []
+        if not matches:
+            known = ", ".join(sorted(info.id for info in devices()))
+            raise InvalidArgument("devices", f"one of {known}", repr(name), "see: delegraph devices")
+        found.update((info.id, info) for info in matches if info.id not in found)
+    return list(found.values())
+
+
+def _named(name: str) -> Iterator[DeviceInfo]:
+    """The device of that name, or every available one of a family (all of it, when none is available)."""
+    family = name.partition(":")[0]
+    candidates = (_built_in(family),) if family in BUILT_IN else delegates()
+    infos = [info for delegate in candidates for info in delegate.devices()]
+    exact = [info for info in infos if info.id == name]
+    of_family = [info for info in infos if info.id.startswith(f"{name}:")]
+    yield from exact or [info for info in of_family if info.available] or of_family
+
+
+def delegate_of(device_id: str) -> Delegate:
+    """The delegate whose device that is.
+
+    Raises:
+        InvalidArgument: none has it.
+    """
+    family = device_id.partition(":")[0]
+    for delegate in (_built_in(family),) if family in BUILT_IN else delegates():
+        if device_id in {info.id for info in delegate.devices()}:
+            return delegate
+    raise InvalidArgument("device", "a device of a known delegate", repr(device_id))
 
 
 def slot(info: DeviceInfo) -> DeviceSlot:
@@ -72,7 +123,6 @@ def slot(info: DeviceInfo) -> DeviceSlot:
 
 
 def _open(info: DeviceInfo) -> Device:
-    for delegate in delegates():
-        if info.id in {d.id for d in delegate.devices()}:
-            return delegate.open(info.id, {})
-    raise InvalidArgument("device", "a device of a known delegate", repr(info.id))
+    """Opens a device; one that is only imagined is handed the reference device to compute with."""
+    host = _built_in(REFERENCE).open(REFERENCE, {}) if info.is_virtual else None
+    return delegate_of(info.id).open(info.id, {}, host)

@@ -112,6 +112,22 @@ def test_fallback_error_raises_instead(device: str, fault: faults.Fault) -> None
         assert caught.value.device == device
 
 
+def test_a_second_model_compiles_nothing(device: str) -> None:
+    assert dg.compile(chain(), devices=[device]).receipt().compilations == 1
+    again = dg.compile(chain(), devices=[device], fallback="error")
+    assert again.receipt().compilations == 0
+    check(again(X))
+
+
+def test_a_refused_artifact_is_a_miss(device: str) -> None:
+    dg.compile(chain(), devices=[device])
+    with faults.inject(device, faults.CorruptArtifact()) as state:
+        compiled = dg.compile(chain(), devices=[device], fallback="error")
+        check(compiled(X))
+        assert compiled.receipt().compilations == 1
+        assert state.calls == {"compile": 1, "load": 2, "run": 1, "memory": state.calls["memory"]}
+
+
 def test_a_lost_device_is_opened_again(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     now = [0.0]
     health = Health(lambda: now[0])
