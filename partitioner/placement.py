@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from delegraph.core.abi.values import Support
@@ -64,22 +65,28 @@ def _why(row: OpPlacement) -> str:
 
 
 def place(
-    graph: Graph, nodes: Sequence[Node], supports: Mapping[str, Sequence[Support]], host: Mapping[int, str]
+    graph: Graph,
+    nodes: Sequence[Node],
+    supports: Mapping[str, Sequence[Support]],
+    host: Mapping[int, str],
+    pins: Mapping[int, str] = MappingProxyType({}),
 ) -> list[OpPlacement]:
-    """One row per node: the first device in ``supports``' order that takes it.
+    """One row per node: the device that it is pinned to, if that takes it, else the first in ``supports``' order.
 
-    host: op index → why core runs that op itself.
+    host: op index → why core runs that op itself. pins: op index → device.
     """
     rows = []
     for position, node in enumerate(nodes):
         refusals: dict[str, str] = {}
         device, reason = HOST, host.get(node.op.index, "")
+        pin = pins.get(node.op.index)
         if not reason:
-            for candidate, answers in supports.items():
-                answer = answers[position]
+            for candidate in sorted(supports, key=lambda name: name != pin):  # stable: else the user's order
+                answer = supports[candidate][position]
                 if answer.runs:
                     device = candidate
-                    reason = answer.reason or "first device in the order that runs it"
+                    why = "pinned" if candidate == pin else "first device in the order that runs it"
+                    reason = f"{why}; {answer.reason}" if answer.reason else why
                     break
                 refusals[candidate] = answer.reason
         rows.append(OpPlacement(graph.index, node.op.index, node.op.name, device or "core", reason, refusals))

@@ -20,6 +20,9 @@ from delegraph.core.runtime.key import Key
 if TYPE_CHECKING:
     from delegraph.core.runtime.store import Store  # only whoever opens a store pays for its import
 
+_HEADER_BYTES = 64
+"""In front of a stored pack: ``dtype;shape`` as text, padded with zeros."""
+
 
 class PackStore:
     """The packs of one process. Thread-safe. store: where they outlive it; None keeps them in memory only.
@@ -44,10 +47,11 @@ class PackStore:
             if found is None:
                 if make is None:
                     raise DelegateError("packs", ErrorCode.ARTIFACT_REFUSED, f"there is no pack {name}")
-                found = np.ascontiguousarray(make())
+                found = np.array(make(), order="C")
                 self.made += 1
                 if self.store is not None:
-                    header = f"{found.dtype.str}|{','.join(map(str, found.shape))}".encode().ljust(64, b"\0")
+                    header = f"{found.dtype.str};{','.join(map(str, found.shape))}".encode()
+                    header = header.ljust(_HEADER_BYTES, b"\0")
                     self.store.put(_key(name), header, found.reshape(-1).view(np.uint8))
                 found.flags.writeable = False
             self._alive[name] = found
@@ -69,12 +73,14 @@ class PackStore:
 
     def _stored(self, name: str) -> Array | None:
         entry = None if self.store is None else self.store.get(_key(name))
-        if entry is None or len(entry.payload) < 64:
+        if entry is None or len(entry.payload) < _HEADER_BYTES:
             return None
-        dtype, _, shape = bytes(entry.payload[:64]).rstrip(b"\0").decode().partition("|")
-        data = np.frombuffer(entry.payload, np.uint8)[64:]
-        return data.view(dtype).reshape([int(n) for n in shape.split(",") if n])
+        dtype, _, shape = bytes(entry.payload[:_HEADER_BYTES]).rstrip(b"\0").decode(errors="replace").partition(";")
+        try:
+            return entry.payload[_HEADER_BYTES:].view(dtype).reshape([int(n) for n in shape.split(",") if n])
+        except (TypeError, ValueError):  # written by another version: a miss
+            return None
 
 
 def _key(name: str) -> Key:
-    return Key("pack", {"name": name})
+    return Key("pack", {"name": name, "format": 1})

@@ -20,6 +20,7 @@ from delegraph.core.ops.support import op_support
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S
+from delegraph.partitioner.pins import Pins, parse_pins
 
 FALLBACKS = ("allow", "error")
 
@@ -44,6 +45,7 @@ def compile(
     threads: int | None = None,
     fallback: str = "allow",
     timeout_s: float = RUN_TIMEOUT_S,
+    pins: Mapping[str | int, str] | None = None,
     preserve_all_tensors: bool = False,
     plan: bool = True,
 ) -> CompiledModel:
@@ -56,8 +58,11 @@ def compile(
             "fast": devices that round otherwise are taken too.
         threads: how many threads the CPU may use; None for all. (The reference device computes in NumPy, whose
             threads are set by its BLAS library's own environment variables.)
-        fallback: "allow": what a device can't do, the next one does, and the record says so; "error": a typed error.
+        fallback: "allow": what a device can't do or fails to do, the next one does, the CPU last and the reference device
+            under it, and the record says so; "error": only the named devices, and a typed error instead.
         timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
+        pins: ops that are to run on a certain device, if it takes them: an op's index, a range ("3-17") or an operator's
+            name → device id. The device has to be among ``devices``.
         preserve_all_tensors: keep every tensor readable after a run of its graph.
         plan: plan the main graph now, for the shapes in the file; otherwise at the first call.
 
@@ -83,6 +88,7 @@ def compile(
             threads=threads,
             fallback=fallback,
             timeout_s=timeout_s,
+            pins=pins,
             preserve_all_tensors=preserve_all_tensors,
             plan=plan,
         )
@@ -98,6 +104,7 @@ def compile_graphs(
     threads: int | None = None,
     fallback: str = "allow",
     timeout_s: float = RUN_TIMEOUT_S,
+    pins: Mapping[str | int, str] | None = None,
     preserve_all_tensors: bool = False,
     plan: bool = True,
 ) -> CompiledModel:
@@ -105,7 +112,14 @@ def compile_graphs(
     graphs = prepare(graphs)
     check_ops(graphs)
     slots, unavailable = _slots(devices, fallback)
-    backend = Backend(slots, unavailable, fallback=fallback, numerics=numerics, packs=_packs(slots))
+    backend = Backend(
+        slots,
+        unavailable,
+        fallback=fallback,
+        numerics=numerics,
+        packs=_packs(slots),
+        pins=_pins(pins or {}, graphs, slots),
+    )
     keep = {
         graph.index: frozenset(i for op in graph.all_ops for i in op.outputs if i >= 0)
         for graph in graphs.graphs
@@ -125,7 +139,7 @@ def _slots(names: str | Sequence[str], fallback: str) -> tuple[dict[str, DeviceS
     """
     slots: dict[str, DeviceSlot] = {}
     unavailable: dict[str, str] = {}
-    for info in registry.resolve(names):
+    for info in registry.resolve(names, floor=fallback == "allow"):
         if info.available:
             slots[info.id] = registry.slot(info)
         elif fallback == "error":
@@ -148,6 +162,14 @@ def _shared_packs() -> PackStore:
 
     store = Store()
     return PackStore(store if store.enabled else None)
+
+
+def _pins(pins: Mapping[str | int, str], graphs: GraphSet, slots: Mapping[str, DeviceSlot]) -> Pins:
+    found = parse_pins(pins, graphs)
+    for device in found.devices.values():
+        if device not in slots:
+            raise InvalidArgument("pin", f"one of the model's devices {', '.join(slots)}", repr(device))
+    return found
 
 
 def check_ops(graphs: GraphSet) -> None:

@@ -20,6 +20,7 @@ from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.plan import Excluded
+from delegraph.partitioner.pins import Pins
 from delegraph.partitioner.placement import OpPlacement, Placement, place
 from delegraph.partitioner.segments import cut_segments
 
@@ -68,12 +69,14 @@ class Backend:
         fallback: str,
         numerics: str,
         packs: PackStore,
+        pins: Pins,
     ) -> None:
         self._slots = dict(slots)
         self._unavailable = dict(unavailable)
         self.may_fall_back = fallback == "allow"
         self._numerics = numerics
         self._packs = packs
+        self._pins = pins
         self._lock = threading.Lock()
         self.compilations = 0
         """Segments compiled in this process, not loaded from the store; a warm start compiles none."""
@@ -103,7 +106,9 @@ class Backend:
             name: [self._taken(a, name, n, excluded) for a, n in zip(slot.supports(view), nodes, strict=True)]
             for name, slot in self._slots.items()
         }
-        rows = place(graph, nodes, answers, host)
+        pinned = {op: d for (g, op), d in self._pins.devices.items() if g == graph.index}
+        rows = place(graph, nodes, answers, host, pinned)
+        self._expect_places(rows, host)
         with self._lock:
             for row in rows:
                 refusals = row.refusals if row.device == "core" else {**self._unavailable, **row.refusals}
@@ -112,6 +117,14 @@ class Backend:
                 )
         watched = frozenset(name for name, slot in self._slots.items() if slot.info.may_hang)
         return cut_segments(graph, nodes, ["" if r.device == "core" else r.device for r in rows], watched)
+
+    def _expect_places(self, rows: Sequence[OpPlacement], host: Mapping[int, str]) -> None:
+        """Without the floor an op may find no device: that is the typed error that was asked for."""
+        for row in rows:
+            if row.device == "core" and row.op not in host:
+                device, reason = next(iter(row.refusals.items()), ("", "no device"))
+                where = f"subgraphs[{row.graph}].operators[{row.op}] {row.name}"
+                raise DelegateError(device, ErrorCode.UNSUPPORTED, f"{where}: {reason}")
 
     def _taken(self, answer: Support, device: str, node: Node, excluded: Excluded) -> Support:
         if (node.op.index, device) in excluded:
@@ -157,8 +170,9 @@ class Backend:
 
     def on_failure(self, moment: str, segment: Segment, error: DelegateError) -> None:
         """Records and logs a failure. Raises it where falling back is not wanted, or was the floor's."""
+        is_refusal = error.code is ErrorCode.UNSUPPORTED
         event = FallbackEvent(
-            moment,
+            "plan" if is_refusal else moment,
             error.device,
             error.code.value,
             error.message,
@@ -172,7 +186,13 @@ class Backend:
         slot = self._slots.get(error.device)
         if not self.may_fall_back or (slot is not None and slot.is_floor):
             raise error
-        log.warning("fallback at %s: %s (%d ops go to the next device)", moment, error, len(segment.nodes))
+        log.log(
+            logging.INFO if is_refusal else logging.WARNING,
+            "fallback at %s: %s (%d ops go to the next device)",
+            event.moment,
+            error,
+            len(segment.nodes),
+        )
 
 
 def host_reason(node: Node) -> str:

@@ -38,10 +38,7 @@ _lock = threading.RLock()
 
 def delegates() -> Sequence[Delegate]:
     """Every delegate, in the order in which devices are listed."""
-    from delegraph.plugins import load_allowed
-
-    load_allowed()
-    return (*built_in(), *_loaded.values())
+    return (*built_in(), *loaded())
 
 
 def built_in() -> Sequence[Delegate]:
@@ -55,6 +52,14 @@ def _built_in(name: str) -> Delegate:
             module, _, kind = BUILT_IN[name].partition(":")
             _built[name] = getattr(importlib.import_module(module), kind)()
         return _built[name]
+
+
+def loaded() -> Sequence[Delegate]:
+    """The delegates that others wrote, loaded so far or allowed by ``DELEGRAPH_DELEGATES``."""
+    from delegraph.plugins import load_allowed
+
+    load_allowed()
+    return tuple(_loaded.values())
 
 
 def add(delegate: Delegate) -> None:
@@ -72,8 +77,10 @@ def devices() -> list[DeviceInfo]:
     return [info for delegate in delegates() for info in delegate.devices()]
 
 
-def resolve(names: str | Sequence[str]) -> list[DeviceInfo]:
-    """The devices of these names in order, with the reference device under them.
+def resolve(names: str | Sequence[str], *, floor: bool = True) -> list[DeviceInfo]:
+    """The devices of these names in order; with ``floor`` the CPU behind them and the reference device under them all.
+
+    ``devices="reference"`` means that device alone.
 
     Raises:
         InvalidArgument: a name that no device and no family has.
@@ -82,7 +89,8 @@ def resolve(names: str | Sequence[str]) -> list[DeviceInfo]:
     if not wanted:
         raise InvalidArgument("devices", "at least one device", "none", "pass for example devices='cpu'")
     found: dict[str, DeviceInfo] = {}
-    for name in [*wanted, REFERENCE]:
+    under = ["cpu", REFERENCE] if floor and wanted != [REFERENCE] else []
+    for name in [*wanted, *under]:
         matches = list(_named(name)) if isinstance(name, str) else []
         if not matches:
             known = ", ".join(sorted(info.id for info in devices()))
@@ -94,7 +102,7 @@ def resolve(names: str | Sequence[str]) -> list[DeviceInfo]:
 def _named(name: str) -> Iterator[DeviceInfo]:
     """The device of that name, or every available one of a family (all of it, when none is available)."""
     family = name.partition(":")[0]
-    candidates = (_built_in(family),) if family in BUILT_IN else delegates()
+    candidates = (_built_in(family),) if family in BUILT_IN else loaded()
     infos = [info for delegate in candidates for info in delegate.devices()]
     exact = [info for info in infos if info.id == name]
     of_family = [info for info in infos if info.id.startswith(f"{name}:")]
@@ -108,7 +116,7 @@ def delegate_of(device_id: str) -> Delegate:
         InvalidArgument: none has it.
     """
     family = device_id.partition(":")[0]
-    for delegate in (_built_in(family),) if family in BUILT_IN else delegates():
+    for delegate in (_built_in(family),) if family in BUILT_IN else loaded():
         if device_id in {info.id for info in delegate.devices()}:
             return delegate
     raise InvalidArgument("device", "a device of a known delegate", repr(device_id))
