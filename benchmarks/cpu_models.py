@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from delegraph.core.abi.values import GraphView, Segment
 from delegraph.core.graph.build import build
 from delegraph.core.graph.dtype import DType
@@ -135,7 +136,14 @@ def compare(path: Path, rounds: int, isa: str | None) -> Row:
     low, high = np.percentile(medians, [2.5, 97.5])
     ms = np.median(times, axis=0) * 1e3
     return Row(
-        path.stem, float(ms[0]), float(ms[1]), float(np.median(ratios)), float(low), float(high), compile_s, load_s * 1e3
+        path.stem,
+        float(ms[0]),
+        float(ms[1]),
+        float(np.median(ratios)),
+        float(low),
+        float(high),
+        compile_s,
+        load_s * 1e3,
     )
 
 
@@ -168,7 +176,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" {row.compile_s:9.2f} {row.load_ms:8.2f}"
         )
     if options.json is not None:
-        result: dict[str, Any] = {"isa": device.target.name, "rounds": options.rounds, "rows": [asdict(r) for r in rows]}
+        result: dict[str, Any] = {
+            "isa": device.target.name,
+            "rounds": options.rounds,
+            "rows": [asdict(r) for r in rows],
+        }
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 

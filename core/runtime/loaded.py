@@ -47,6 +47,8 @@ class LoadedSegment:
         self._generation = -1
         self._idle: list[_Place] = []
         self._delivered = (*segment.outputs, *segment.variables)
+        self.runs, self.seconds = 0, 0.0
+        """Runs that ended well, and the time that they took in all."""
         self._load()
 
     @property
@@ -64,6 +66,7 @@ class LoadedSegment:
         outputs: for ``segment.outputs + segment.variables``, of their dtype and shape.
         """
         place = self._take()
+        start = time.perf_counter()
         with self.slot.guard("run"):
             device = self.slot.device()
             place.context.bind(
@@ -71,7 +74,7 @@ class LoadedSegment:
                 [_import(device.import_host(a), self.slot) for a in outputs],
             )
             place.context.run().wait()
-        self._idle.append(place)
+        self._give_back(place, time.perf_counter() - start)
 
     def start(self, inputs: Sequence[Array], timeout_s: float) -> WatchedRun:
         """Starts a run on the worker of the device's resource; the inputs are copied before it returns."""
@@ -100,8 +103,11 @@ class LoadedSegment:
                 results.append(result)
             return results
 
-    def _give_back(self, place: _Place) -> None:
+    def _give_back(self, place: _Place, seconds: float) -> None:
         self._idle.append(place)
+        with self._lock:
+            self.runs += 1
+            self.seconds += seconds
 
     def _take(self, *, watched: bool = False) -> _Place:
         while self._idle:
@@ -147,6 +153,7 @@ class WatchedRun:
 
     def __init__(self, loaded: LoadedSegment, place: _Place, ticket: Ticket, deadline: float) -> None:
         self._loaded, self._place, self._ticket, self._deadline = loaded, place, ticket, deadline
+        self._start = time.perf_counter()
 
     def finish(self) -> list[Array]:
         """Waits for the end; the results in fresh arrays. Raises DelegateError; after TIMEOUT the worker's thread, the
@@ -157,7 +164,7 @@ class WatchedRun:
         except TimeoutError:
             worker_for(slot.resource).abandon()
             raise DelegateError(slot.id, ErrorCode.TIMEOUT, "run: not ended in time") from None
-        self._loaded._give_back(self._place)
+        self._loaded._give_back(self._place, time.perf_counter() - self._start)
         return found
 
 

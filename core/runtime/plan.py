@@ -7,6 +7,7 @@ behind it is planned when its shapes are known (``Plan.late``).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,11 +63,22 @@ class ControlStep:
 Step = SegmentStep | HostStep | ControlStep
 
 
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A tensor that is copied between the host's memory and a device's. source, target: device ids, "host" for the
+    host's memory."""
+
+    tensor: int
+    source: str
+    target: str
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Steps in order. specs: what was known of every tensor. arena: offsets of tensors that cross from a segment to
-    another step. last_use: for each step the values to drop behind it. late: ops that have to wait for the results of
-    this plan before they can be planned; needed: tensors that they or the caller read from it.
+    another step. drop: for each step the values that nothing behind it reads. late: ops that have to wait for the
+    results of this plan before they can be planned; needed: tensors that they or the caller read from it.
     """
 
     graph: Graph
@@ -76,6 +88,29 @@ class Plan:
     drop: tuple[tuple[int, ...], ...]
     late: tuple[Op, ...]
     needed: tuple[int, ...]
+
+    @property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """Every copy that a run of the plan makes at the border of a segment, in the order of its steps."""
+        found = []
+        for step in self.steps:
+            if isinstance(step, SegmentStep) and step.loaded.copies:
+                specs = step.segment.specs
+                found += [Boundary(i, "host", step.device, specs[i].size_bytes) for i in step.segment.inputs]
+                made = (*step.segment.outputs, *step.segment.variables)
+                found += [Boundary(i, step.device, "host", specs[i].size_bytes) for i in made]
+        return tuple(found)
+
+    @property
+    def digest(self) -> str:
+        """Which ops run where in what order, as 16 hex digits: equal plans have equal digests."""
+        steps = [
+            (step.device, [node.op.index for node in step.segment.nodes])
+            if isinstance(step, SegmentStep)
+            else ("core", [step.op.index])
+            for step in self.steps
+        ]
+        return hashlib.sha256(repr((self.graph.index, steps)).encode()).hexdigest()[:16]
 
 
 Excluded = frozenset[tuple[int, str]]

@@ -16,6 +16,7 @@ from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Quantization, Shape, Tensor
 from delegraph.core.ops import registry as ops
 from delegraph.core.runtime.health import Health
+from delegraph.core.runtime.plan import Plan, SegmentStep, Step
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S, GraphRunner, ReplanError, Runners
 from delegraph.core.runtime.state import Overlay, Session
 from delegraph.partitioner.placement import Placement
@@ -43,15 +44,38 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentReceipt:
+    """What one step of a plan did. plan: the plan's digest. device: "core" for a host step. ops: their indices. runs,
+    seconds: of this segment on this device; host steps are not timed. copied_bytes: moved to and from the device's own
+    memory in each run."""
+
+    graph: int
+    plan: str
+    device: str
+    ops: tuple[int, ...]
+    runs: int = 0
+    seconds: float = 0.0
+    copied_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What truly ran: runs so far, seconds spent in them, segments per device in the plans made, how many of them had to
-    be compiled (were not found in the store), and every fallback."""
+    """What truly ran: runs of the model so far and seconds spent in them, the segments of every plan made, how many of
+    them had to be compiled (were not found in the store), and every fallback."""
 
     runs: int
     seconds: float
-    segments: Mapping[str, int]
+    segments: tuple[SegmentReceipt, ...]
     compilations: int
     events: tuple[FallbackEvent, ...]
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """Device → how many segments it has; "core" for host steps."""
+        counts: dict[str, int] = {}
+        for segment in self.segments:
+            counts[segment.device] = counts.get(segment.device, 0) + 1
+        return counts
 
 
 class CompiledModel:
@@ -113,12 +137,9 @@ class CompiledModel:
 
     def receipt(self) -> Receipt:
         """What truly ran so far."""
-        segments: dict[str, int] = {}
-        for runner in self._runners:
-            for plan in runner.plans():
-                for step in plan.steps:
-                    device = getattr(step, "device", "core")
-                    segments[device] = segments.get(device, 0) + 1
+        segments = tuple(
+            _segment_receipt(plan, step) for runner in self._runners for plan in runner.plans() for step in plan.steps
+        )
         with self._lock:
             return Receipt(self._runs, self._seconds, segments, self._backend.compilations, self._backend.events)
 
@@ -260,6 +281,21 @@ class SignatureCall:
         inputs = _by_position(order, (), kwargs, self._graph)
         values = self._model.run(self._graph.index, inputs, self._session)
         return {name: values[i] for name, i in self._signature.outputs.items()}
+
+
+def _segment_receipt(plan: Plan, step: Step) -> SegmentReceipt:
+    if not isinstance(step, SegmentStep):
+        return SegmentReceipt(plan.graph.index, plan.digest, "core", (step.op.index,))
+    specs, made = step.segment.specs, (*step.segment.inputs, *step.segment.outputs, *step.segment.variables)
+    return SegmentReceipt(
+        plan.graph.index,
+        plan.digest,
+        step.device,
+        tuple(node.op.index for node in step.segment.nodes),
+        step.loaded.runs,
+        step.loaded.seconds,
+        sum(specs[i].size_bytes for i in made) if step.loaded.copies else 0,
+    )
 
 
 def _run(runner: GraphRunner, arrays: Sequence[Array], session: Session) -> dict[int, Array]:

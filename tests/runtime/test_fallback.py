@@ -269,3 +269,20 @@ def test_a_broken_capability_answer_is_a_refusal(monkeypatch: pytest.MonkeyPatch
         compiled = dg.compile(chain(), devices=["echo:quiet"])
         check(compiled(X))
         assert "expected 4, found 0 answers" in compiled.placement.rows[0].refusals["echo:quiet"]
+
+
+def test_the_receipt_says_what_ran_where_how_often_and_what_was_copied() -> None:
+    with registered(
+        EchoDelegate("one", only("ADD")),
+        EchoDelegate("two", only("MUL"), may_hang=True, apart=True, memory_domain="echo:two"),
+    ):
+        compiled = dg.compile(chain(), devices=["echo:one", "echo:two", "reference"], fallback="error")
+        for _ in range(3):
+            check(compiled(X))
+        receipt = compiled.receipt()
+    found = {segment.device: segment for segment in receipt.segments}
+    assert receipt.devices == {"echo:one": 1, "echo:two": 1, "reference": 2}
+    assert (found["echo:one"].ops, found["echo:one"].runs, found["echo:one"].copied_bytes) == ((0,), 3, 0)
+    assert (found["echo:two"].ops, found["echo:two"].runs) == ((2,), 3)
+    assert found["echo:two"].copied_bytes == 3 * X.nbytes  # two operands there, one result back
+    assert all(segment.seconds > 0 and segment.plan == receipt.segments[0].plan for segment in receipt.segments)

@@ -89,7 +89,7 @@ def test_the_answer_is_the_references(device: str, name: str) -> None:
     _usable(device)
     compiled = dg.compile(_path(name), devices=[device])
     _check(_run(compiled), name)
-    assert compiled.receipt().segments.get(device), "the device ran nothing"
+    assert compiled.receipt().devices.get(device), "the device ran nothing"
     assert [e for e in compiled.receipt().events if e.moment != "plan"] == []
 
 
@@ -125,7 +125,7 @@ def test_without_fallback_it_is_the_typed_error(device: str, fault: faults.Fault
 def test_a_thousand_runs_on_four_threads_with_faults_at_random_calls() -> None:
     device = "nnapi:sample-all"
     rng = np.random.default_rng(11)
-    some = [faults.FailRun(at=int(n)) for n in rng.integers(0, 600, 15)]
+    some: list[faults.Fault] = [faults.FailRun(at=int(n)) for n in rng.integers(0, 600, 15)]
     some += [faults.LoseDevice(at=int(n)) for n in rng.integers(0, 600, 3)]
     with faults.inject(device, *some):
         compiled = dg.compile(_path("tvm_mnist_int8_io"), devices=[device])

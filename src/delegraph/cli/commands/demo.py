@@ -112,7 +112,7 @@ def _report(name: str, path: str, rows: list[dict[str, Any]], timing: Timing, mo
         "right": sum(row["right"] for row in rows),
         "images": rows,
         "timing": timing.to_json(),
-        "devices": dict(model.receipt().segments),
+        "devices": model.receipt().devices,
         "placement": model.placement.to_json(),
     }
 

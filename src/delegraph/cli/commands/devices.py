@@ -62,7 +62,22 @@ def _to_json(info: DeviceInfo) -> dict[str, Any]:
         "dtypes": list(info.dtypes),
         "fingerprint": dict(info.fingerprint),
         "may_hang": info.may_hang,
-        "peaks": None,
+        "peaks": _peaks(info),
+    }
+
+
+def _peaks(info: DeviceInfo) -> dict[str, Any] | None:
+    """The published peaks of an emulated device; None for one whose peaks have to be measured."""
+    from delegraph.core.devices.locate import profile_of
+
+    profile = profile_of(info)
+    if profile is None:
+        return None
+    return {
+        "source": "devices.yaml",
+        "ops_per_s": {str(dtype): rate for dtype, rate in profile.ops_per_s.items()},
+        "memory_bytes_per_s": profile.memory_bytes_per_s,
+        "launch_ns": profile.launch_ns,
     }
 
 

@@ -217,7 +217,7 @@ def _report(
         ],
         "outputs": described,
         "timing": timing.to_json(),
-        "devices": dict(compiled.receipt().segments),
+        "devices": compiled.receipt().devices,
         "unused_devices": unused,
     }
     if len(views) == 1 and isinstance(views[0], Boxes):
@@ -239,7 +239,7 @@ def _show(views: list[View], timing: Timing, compiled: CompiledModel, placement:
 
 
 def _ran_on(compiled: CompiledModel) -> str:
-    segments = compiled.receipt().segments
+    segments = compiled.receipt().devices
     devices = [f"{name} ({n} segment{'s' if n > 1 else ''})" for name, n in segments.items() if name != "core"]
     return ", ".join(devices + (["core (control flow, strings, shapes from data)"] if "core" in segments else []))
 

@@ -1,0 +1,1 @@
+"""How ops become commands, a family a module. ``registry.LOWERINGS`` lists them with their rules."""
