@@ -132,13 +132,13 @@ class EchoDelegate(Delegate):
 @contextmanager
 def registered(*delegates: Delegate) -> Iterator[None]:
     """These delegates are known while the block lasts; their devices' slots and failures are forgotten behind it."""
-    before = registry.delegates
-    registry.delegates = lambda: (*before(), *delegates)
+    for delegate in delegates:
+        registry.add(delegate)
     try:
         yield
     finally:
-        registry.delegates = before
         for delegate in delegates:
+            registry._loaded.pop(delegate.name, None)
             for info in delegate.devices():
                 registry._slots.pop(info.id, None)
                 registry.health.worked(info.id)

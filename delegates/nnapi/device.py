@@ -33,15 +33,6 @@ from delegraph.delegates.nnapi.model import constant_bytes, node_estimate, segme
 
 ARTIFACT_FORMAT = "nnapi-0"
 
-MOVES = frozenset(
-    {
-        "BATCH_TO_SPACE_ND", "DEPTH_TO_SPACE", "EXPAND_DIMS", "GATHER", "MAX_POOL_2D", "MIRROR_PAD", "PACK", "PAD",
-        "PADV2", "RESHAPE", "REVERSE_V2", "SLICE", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "SQUEEZE",
-        "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK",
-    }
-)  # fmt: skip
-"""Ops that hand integers on as they are: nothing of them is rounded on any device."""
-
 _CONVERTING = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
 
@@ -49,14 +40,10 @@ class NnapiDevice(Device):
     """Device ``nnapi:<profile>``. host: an exact device; it is the caller's to close, after this one."""
 
     def __init__(self, info: DeviceInfo, profile: Profile, host: Device) -> None:
-        self._info = info
+        self.info = info
         self.profile = profile
         self._host = host
         self._capability = Capability(profile)
-
-    @property
-    def info(self) -> DeviceInfo:
-        return self._info
 
     # --- what it takes ------------------------------------------------------------------------------------------------
 
@@ -82,15 +69,8 @@ class NnapiDevice(Device):
                 first.found,
                 first.constraint.limit,
             )
-        differs = self._deviation(node)
+        differs = self._capability.deviation(name, [spec.dtype for spec in feature_maps(node)])
         return Support(Verdict.DEVIATES, "numerics", differs) if differs else hosts
-
-    def _deviation(self, node: Node) -> str:
-        """How the result differs from the reference's, or ""."""
-        for spec in feature_maps(node):
-            if spec.dtype in self.profile.numerics and not (node.op.name in MOVES and spec.dtype.is_integer):
-                return self.profile.numerics[spec.dtype]
-        return ""
 
     def check(self, segment: Segment) -> Support:
         limits = self.profile.limits
@@ -163,6 +143,8 @@ class NnapiDevice(Device):
         payload = memoryview(artifact.payload)
         try:
             (size,) = struct.unpack_from("<I", payload)
+            if size > len(payload) - 4:
+                raise ValueError("the header ends behind the payload")
             header = json.loads(bytes(payload[4 : 4 + size]))
             hosts_format = str(header["format"])
         except (struct.error, ValueError, TypeError, KeyError) as exc:
@@ -201,16 +183,10 @@ class NnapiProgram(Program):
     """The host's program. timings: the modelled parts of one run, see ``NnapiDevice.timings``."""
 
     def __init__(self, program: Program, timings: Mapping[str, int]) -> None:
-        self._program = program
+        self.scratch_bytes = program.scratch_bytes
+        self.alignment = program.alignment
         self.timings = timings
-
-    @property
-    def scratch_bytes(self) -> int:
-        return self._program.scratch_bytes
-
-    @property
-    def alignment(self) -> int:
-        return self._program.alignment
+        self._program = program
 
     def context(self, scratch: Buffer) -> NnapiContext:
         return NnapiContext(self._program.context(scratch), self.timings)

@@ -1,8 +1,8 @@
 """Modelled time and energy of a profile: a roofline over its published figures. Imports core.devices.
 
 An op takes as long as the slowest of computing, moving feature maps, and fetching constants that don't stay on the
-device. A segment takes as long as its ops, or as fetching all constants that its cache has no room for, whichever is
-longer: on the devices that have such a cache, computing hides behind the transfer.
+device, and a fixed time on top. A segment takes as long as its ops, or as fetching all constants that its cache has no
+room for, whichever is longer: on the devices that have such a cache, computing hides behind the transfer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def node_estimate(profile: Profile, node: Node) -> Estimate | None:
     weights = constant_bytes([node])
     maps = max(0, work.bytes_read - weights) + work.bytes_written
     seconds = max(compute_s, maps / profile.memory_bytes_per_s, _weights_s(profile, weights))
-    return Estimate(_ns(seconds), _energy_nj(profile, work.macs, maps + weights))
+    return Estimate(profile.op_ns + _ns(seconds), _energy_nj(profile, work.macs, maps + weights))
 
 
 def segment_estimate(profile: Profile, segment: Segment) -> Estimate | None:

@@ -9,8 +9,9 @@ from delegraph.core.abi.values import DelegateError, DeviceInfo, ErrorCode, Limi
 from delegraph.core.version import __version__
 from delegraph.delegates.opencl import probe
 from delegraph.delegates.opencl.device import OpenClDevice
+from delegraph.delegates.opencl.launches import GROUP
 from delegraph.delegates.opencl.probe import Found, Inventory
-from delegraph.delegates.opencl.traits import Traits
+from delegraph.delegates.opencl.traits import KERNELS_VERSION, Traits
 
 # Rough figures, until the machine has been measured.
 _LAUNCH_NS = 30_000
@@ -25,7 +26,7 @@ class OpenClDelegate(Delegate):
     """
 
     name = "opencl"
-    version = __version__
+    version = f"{__version__}+kernels{KERNELS_VERSION}"
 
     def __init__(self, inventory: Callable[[], Inventory] | None = None) -> None:
         self._inventory = probe.inventory if inventory is None else inventory
@@ -57,7 +58,7 @@ def _missing(reason: str, remedy: str) -> DeviceInfo:
 
 
 def _info(index: int, found: Found) -> DeviceInfo:
-    traits, device_id = found.traits, f"opencl:{index}"
+    traits, device_id, problem = found.traits, f"opencl:{index}", _problem(found)
     link = _SHARED if traits.shares_memory else _PCI
     return DeviceInfo(
         id=device_id,
@@ -66,9 +67,9 @@ def _info(index: int, found: Found) -> DeviceInfo:
         driver=f"{traits.platform_name} {traits.driver}",
         dtypes=("float32", "int8", "uint8"),
         fingerprint=traits.fingerprint,
-        available=not found.problem,
-        reason=f"{traits.name}: {found.problem}" if found.problem else "",
-        remedy=probe.REPAIR if found.problem else "",
+        available=not problem,
+        reason=f"{traits.name}: {problem}" if problem else "",
+        remedy=probe.REPAIR if found.problem else "use another device" if problem else "",
         may_hang=True,
         features=_features(traits),
         memory_domain=device_id,
@@ -79,6 +80,12 @@ def _info(index: int, found: Found) -> DeviceInfo:
         limits=Limits(),
         load_may_jit=True,  # PoCL and NVIDIA finish a binary when they first run it
     )
+
+
+def _problem(found: Found) -> str:
+    if not found.problem and found.traits.max_group < GROUP:
+        return f"expected work groups of {GROUP} items, found {found.traits.max_group} at most"
+    return found.problem
 
 
 def _features(traits: Traits) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ Run = Callable[[Sequence[str]], tuple[str, str]]
 def run_child(arguments: Sequence[str]) -> tuple[str, str]:
     """Runs ``probe_child.py``. Never raises."""
     environment = {**os.environ, "PYOPENCL_NO_CACHE": "1"}
-    command = [sys.executable, str(_CHILD), *arguments]
+    command = [sys.executable, "-P", str(_CHILD), *arguments]  # -P: this folder is no place to import from
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as exc:

@@ -48,7 +48,7 @@ def try_kernel(device: Any) -> str:
     """What is wrong with the device, in the driver's words; "" when it computes."""
     context = cl.Context([device])
     queue = cl.CommandQueue(context)
-    program = cl.Program(context, KERNEL).build(cache_dir=False)
+    program = cl.Program(context, KERNEL).build()  # PYOPENCL_NO_CACHE is set
     x = np.arange(64, dtype=np.int32)
     flags = cl.mem_flags
     source = cl.Buffer(context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=x)

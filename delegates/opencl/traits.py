@@ -71,7 +71,7 @@ class Traits:
 
     @property
     def numerics(self) -> str:
-        """"exact", or what differs in a sentence."""
+        """ "exact", or what differs in a sentence."""
         if not self.denormals:
             return "float32 numbers below 2^-126 count as 0"
         return "exact"

@@ -58,11 +58,11 @@ def compile(
             "fast": devices that round otherwise are taken too.
         threads: how many threads the CPU may use; None for all. (The reference device computes in NumPy, whose
             threads are set by its BLAS library's own environment variables.)
-        fallback: "allow": what a device can't do or fails to do, the next one does, the CPU last and the reference device
-            under it, and the record says so; "error": only the named devices, and a typed error instead.
+        fallback: "allow": what a device can't do or fails to do, the next one does, the CPU last and the reference
+            device under it, and the record says so; "error": only the named devices, and a typed error instead.
         timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
-        pins: ops that are to run on a certain device, if it takes them: an op's index, a range ("3-17") or an operator's
-            name → device id. The device has to be among ``devices``.
+        pins: ops that are to run on a certain device, if it takes them: an op's index, a range ("3-17") or an
+            operator's name → device id. The device has to be among ``devices``.
         preserve_all_tensors: keep every tensor readable after a run of its graph.
         plan: plan the main graph now, for the shapes in the file; otherwise at the first call.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import delegraph as dg
 from tests.runtime.test_fallback import X, chain, check, everything, only
 from tests.support_devices import EchoDelegate, registered
+
+import delegraph as dg
 
 DEVICES = ["echo:one", "echo:two"]
 

@@ -7,13 +7,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from tests.support import require, shared_path
 
 import delegraph as dg
 from delegraph import registry
 from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.graph.graph import Array
 from delegraph.testing import faults
-from tests.support import require, shared_path
 
 MODELS = (
     "tvm_mnist_int8_io",

@@ -1,0 +1,377 @@
+"""A delegate in a child process, as a Delegate. Imports process, encoding, memory.
+
+One child serves all devices of a delegate, one call at a time. A child that died is replaced at the next question:
+the device opens again in a fresh one; programs and contexts of the old one stay lost (DEVICE_LOST), and core loads them
+again. Devices are watched (``may_hang``), and tensors lie in memory that both processes map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from delegraph.core.abi import host
+from delegraph.core.abi.native import guard
+from delegraph.core.abi.native.isolation import encoding
+from delegraph.core.abi.native.isolation.encoding import field
+from delegraph.core.abi.native.isolation.memory import shared_memory
+from delegraph.core.abi.native.isolation.process import Ask, Child, Patience
+from delegraph.core.abi.native.isolation.wire import BadMessage, Blob, Message
+from delegraph.core.abi.native.plugin import PluginSpec
+from delegraph.core.abi.native.segment_model import segment_model
+from delegraph.core.abi.protocols import Buffer, Context, Delegate, Device, Event, Packs, Program
+from delegraph.core.abi.values import (
+    Artifact,
+    DelegateError,
+    DeviceInfo,
+    ErrorCode,
+    Estimate,
+    GraphView,
+    Options,
+    Segment,
+    Support,
+)
+from delegraph.core.errors import InvalidArgument
+from delegraph.core.graph.graph import Array
+
+_numbers = itertools.count(1)
+
+
+class IsolatedDelegate(Delegate):
+    """The delegate of ``spec`` in a child process, which starts now. options: for the plug-in, plain values.
+
+    Raises:
+        InvalidArgument: options that can't travel, or a plug-in that can't be used.
+        DelegateError: the child died or hung at its start.
+    """
+
+    def __init__(self, spec: PluginSpec, options: Options | None = None, patience: Patience | None = None) -> None:
+        self._spec, self._options = spec, encoding.plain_options(options or {})
+        self.patience = patience or Patience()
+        self._lock = threading.RLock()
+        self._child: Child | None = None
+        self.name = self.version = ""
+        self._infos: tuple[DeviceInfo, ...] = ()
+        self.child()
+
+    @property
+    def process_id(self) -> int | None:
+        """The child's process id, while there is one."""
+        child = self._child
+        return None if child is None or not child.is_usable else child.process_id
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        """The devices as they were when the child started last."""
+        return self._infos
+
+    def open(self, device_id: str, options: Options, host: Device | None = None) -> IsolatedDevice:
+        """host: not handed on; what an isolated delegate computes with lives in its own process."""
+        info = next((d for d in self._infos if d.id == device_id), None)
+        if info is None:
+            raise DelegateError(device_id, ErrorCode.INVALID, f"open: {self.name} has no such device")
+        return IsolatedDevice(self, info, encoding.plain_options(options))
+
+    def child(self) -> Child:
+        """The child, started anew if it is gone (or another process's). Raises as the class says."""
+        with self._lock:
+            if self._child is None or not self._child.is_usable:
+                self._child = self._started()
+            return self._child
+
+    def close(self) -> None:
+        """Ends the child; a later use starts a fresh one."""
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _started(self) -> Child:
+        name = self.name or str(self._spec)
+        child = Child(name, self.patience)
+        try:
+            header = {"do": "hello", "spec": self._spec.to_json(), "options": self._options}
+            reply = child.call(name, header, limit_s=self.patience.start)
+            found = field(reply.header, "name", str), field(reply.header, "version", str)
+            infos = tuple(_watched(encoding.info_of_json(raw)) for raw in field(reply.header, "devices", list))
+        except BadMessage as exc:
+            child.close()
+            raise DelegateError(name, ErrorCode.INTERNAL, f"hello: {exc}") from None
+        except DelegateError as exc:
+            child.close()
+            if exc.code is ErrorCode.INTERNAL and not self.name:
+                raise InvalidArgument(
+                    f"delegate {self._spec}", "a plug-in that can be loaded", exc.message, "mend or reinstall it"
+                ) from exc
+            raise
+        self.name, self.version = found
+        self._infos = infos
+        return child
+
+
+def _watched(info: DeviceInfo) -> DeviceInfo:
+    """The device as it is through the process: it may hang, and its buffers are host memory."""
+    return replace(info, may_hang=True, memory_domain="host")
+
+
+class IsolatedDevice(Device):
+    """One device of the child."""
+
+    def __init__(self, delegate: IsolatedDelegate, info: DeviceInfo, options: dict[str, Any]) -> None:
+        self.info = info
+        self._delegate, self._options = delegate, options
+        self._lock = threading.RLock()
+        self._child: Child | None = None
+        self._number = 0
+        self._is_closed = False
+        self._reopen()
+
+    def _reopen(self) -> Child:
+        """The child in which the device is open."""
+        with self._lock:
+            if self._is_closed:
+                raise DelegateError(self.info.id, ErrorCode.DEVICE_LOST, "the device is closed")
+            if self._child is None or not self._child.is_usable:
+                child, number = self._delegate.child(), next(_numbers)
+                header = {"do": "open", "number": number, "id": self.info.id, "options": self._options}
+                child.call(self.info.id, header, limit_s=self._delegate.patience.call)
+                self._child, self._number = child, number
+            return self._child
+
+    def _ask(
+        self,
+        do: str,
+        segment: Segment | GraphView,
+        blobs: Sequence[Blob] = (),
+        *,
+        limit_s: float,
+        ask: Ask | None = None,
+        **header: Any,
+    ) -> tuple[Child, Message]:
+        """A request about a segment, with its constants in shared memory."""
+        model = segment_model(segment)
+        raw, size = encoding.segment_to_json(model)
+        with contextlib.ExitStack() as stack:
+            fds: tuple[int, ...] = ()
+            if size:
+                fd, memory = stack.enter_context(shared_memory(size))
+                encoding.fill(raw, model, memory)
+                fds = (fd,)
+            child = self._reopen()
+            request = {"do": do, "device": self._number, "segment": raw, **header}
+            blobs = (model.to_bytes(), *blobs)
+            return child, child.call(self.info.id, request, blobs, fds, limit_s=limit_s, ask=ask)
+
+    @contextlib.contextmanager
+    def _reading(self, do: str) -> Any:
+        try:
+            yield
+        except BadMessage as exc:
+            raise DelegateError(self.info.id, ErrorCode.INTERNAL, f"{do}: {exc}") from None
+
+    def _answers(self, do: str, segment: Segment | GraphView, count: int) -> list[Support]:
+        _, reply = self._ask(do, segment, limit_s=self._delegate.patience.call)
+        with self._reading(do):
+            found = [encoding.support_of_json(raw) for raw in field(reply.header, "answers", list)]
+            if len(found) != count:
+                raise BadMessage(f"expected {count} answers, found {len(found)}")
+            return found
+
+    def supports(self, view: GraphView) -> Sequence[Support]:
+        return self._answers("supports", view, len(view.nodes))
+
+    def check(self, segment: Segment) -> Support:
+        return self._answers("check", segment, 1)[0]
+
+    def _estimates(self, do: str, segment: Segment | GraphView, count: int) -> list[Estimate | None]:
+        _, reply = self._ask(do, segment, limit_s=self._delegate.patience.call)
+        with self._reading(do):
+            found = [encoding.estimate_of_json(raw) for raw in field(reply.header, "estimates", list)]
+            if len(found) != count:
+                raise BadMessage(f"expected {count} estimates, found {len(found)}")
+            return found
+
+    def estimate(self, view: GraphView) -> Sequence[Estimate | None]:
+        return self._estimates("estimate", view, len(view.nodes))
+
+    def estimate_segment(self, segment: Segment) -> Estimate | None:
+        return self._estimates("estimate_segment", segment, 1)[0]
+
+    def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
+        limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        _, reply = self._ask(
+            "compile",
+            segment,
+            limit_s=self._delegate.patience.compile if limit_s is None else limit_s,
+            ask=_PackServer(packs, self._delegate.name),
+            options=encoding.plain_options(options),
+            within_s=limit_s,
+        )
+        with self._reading("compile"):
+            names = field(reply.header, "packs", list)
+            if len(reply.blobs) != 1 or not all(isinstance(name, str) for name in names):
+                raise BadMessage(f"expected an artifact, found {len(reply.blobs)} payloads")
+            return Artifact(field(reply.header, "format", str), reply.blobs[0], tuple(names))
+
+    def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> IsolatedProgram:
+        number = next(_numbers)
+        child, reply = self._ask(
+            "load",
+            segment,
+            (artifact.payload,),
+            limit_s=self._delegate.patience.compile,
+            ask=_PackServer(packs, self._delegate.name),
+            number=number,
+            format=artifact.format,
+            packs=list(artifact.packs),
+        )
+        with self._reading("load"):
+            sizes = field(reply.header, "scratch_bytes", int), field(reply.header, "alignment", int)
+        needs = tuple(
+            tuple(segment.specs[i].size_bytes for i in ends)
+            for ends in (segment.inputs, segment.outputs + segment.variables)
+        )
+        return IsolatedProgram(_Remote(child, self, "program", number), *sizes, needs)
+
+    def allocate(self, size_bytes: int, alignment: int = 64) -> SharedBuffer:
+        """alignment: pages are aligned enough for any."""
+        child, number = self._reopen(), next(_numbers)
+        whole = size_bytes + guard.GUARD_BYTES
+        with shared_memory(whole) as (fd, memory):
+            header = {"do": "buffer", "number": number, "size_bytes": whole}
+            child.call(self.info.id, header, (), (fd,), limit_s=self._delegate.patience.call)
+        return SharedBuffer(_Remote(child, self, "buffer", number), *guard.split(memory))
+
+    def close(self) -> None:
+        """Closes the device; a child that is busy with a call of it is killed."""
+        with self._lock:
+            self._is_closed, child, self._child = True, self._child, None
+        if child is not None and child.is_usable:
+            child.release("device", self._number)
+            if child.is_busy:
+                child.kill("its device was closed while it was busy")
+
+
+class _PackServer:
+    """Answers a child that asks for packs during compile and load; it may make packs of its own delegate only."""
+
+    def __init__(self, packs: Packs, delegate: str) -> None:
+        self._packs, self._prefix = packs, f"{delegate}/"
+
+    def __call__(self, message: Message) -> tuple[dict[str, Any], Sequence[Blob]]:
+        name = field(message.header, "name", str)
+        try:
+            if not name.startswith(self._prefix):
+                raise DelegateError("packs", ErrorCode.INVALID, f"{name!r} does not start with {self._prefix!r}")
+            if message.header["ask"] == "keep pack":
+                self._packs.get(name, lambda: _pack(message))
+                return {}, ()
+            pack = self._packs.get(name)
+        except DelegateError as exc:
+            if exc.code is ErrorCode.ARTIFACT_REFUSED and message.header["ask"] == "pack":
+                return {"found": False}, ()
+            return {"error": {"code": exc.code.value, "message": exc.message}}, ()
+        header = {"found": True, "dtype": pack.dtype.str, "shape": list(pack.shape)}
+        return header, (np.ascontiguousarray(pack).reshape(-1).view(np.uint8).data,)
+
+
+def _pack(message: Message) -> Array:
+    """The array that a child made."""
+    shape = field(message.header, "shape", list)
+    try:
+        dtype = np.dtype(field(message.header, "dtype", str))
+        if dtype.kind not in "biufc" or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"{dtype}{shape}")
+        return np.frombuffer(message.blobs[0], dtype).reshape(shape)
+    except (ValueError, TypeError, IndexError) as exc:
+        raise BadMessage(f"expected a pack of numbers, found {exc}") from None
+
+
+class _Remote:
+    """An object of the child, dropped there once it is dropped here."""
+
+    def __init__(self, child: Child, device: IsolatedDevice, kind: str, number: int) -> None:
+        self.child, self.device, self.number = child, device, number
+        weakref.finalize(self, child.release, kind, number).atexit = False
+
+    def call(self, header: dict[str, Any], limit_s: float | None) -> Message:
+        patience = self.device._delegate.patience
+        wait = patience.call if limit_s is None else limit_s
+        return self.child.call(self.device.info.id, header, limit_s=wait)
+
+
+class SharedBuffer:
+    """A Buffer that parent and child both map, with a guard behind it."""
+
+    def __init__(self, remote: _Remote, memory: Array, guard: Array) -> None:
+        self.remote, self.memory, self.guard = remote, memory, guard
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self.memory.nbytes)
+
+    def host_view(self) -> Array:
+        return self.memory
+
+
+class IsolatedProgram(Program):
+    """A program of the child. Its contexts get their scratch there; what core lends is not used."""
+
+    def __init__(self, remote: _Remote, scratch_bytes: int, alignment: int, needs: tuple[tuple[int, ...], ...]) -> None:
+        self._remote, self._needs = remote, needs
+        self.scratch_bytes = min(0, scratch_bytes)  # a size that can't be is passed on, for core to refuse
+        self.alignment = alignment
+
+    def context(self, scratch: Buffer) -> IsolatedContext:
+        number = next(_numbers)
+        self._remote.call({"do": "context", "number": number, "program": self._remote.number}, None)
+        remote = _Remote(self._remote.child, self._remote.device, "context", number)
+        return IsolatedContext(remote, self._remote, self._needs)
+
+    def close(self) -> None:
+        return None
+
+
+class IsolatedContext(Context):
+    """A context of the child."""
+
+    def __init__(self, remote: _Remote, program: _Remote, needs: tuple[tuple[int, ...], ...]) -> None:
+        self._remote, self._program, self._needs = remote, program, needs
+        self._bound: tuple[Buffer, ...] = ()
+        self._guards: tuple[tuple[str, Array], ...] = ()
+
+    def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+        ends = [
+            [[self._shared(b), n] for b, n in zip(buffers, needs, strict=True)]
+            for buffers, needs in zip((inputs, outputs), self._needs, strict=True)
+        ]
+        self._remote.call({"do": "bind", "context": self._remote.number, "inputs": ends[0], "outputs": ends[1]}, None)
+        self._bound = (*inputs, *outputs)
+        self._guards = tuple((f"output {i}", b.guard) for i, b in enumerate(outputs) if isinstance(b, SharedBuffer))
+
+    def _shared(self, buffer: Buffer) -> int:
+        if not isinstance(buffer, SharedBuffer) or buffer.remote.child is not self._remote.child:
+            raise DelegateError(
+                self._remote.device.info.id,
+                ErrorCode.INVALID,
+                f"bind: expected buffers of this device's process, found {type(buffer).__name__}",
+            )
+        return buffer.remote.number
+
+    def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
+        for event in after:
+            event.wait()
+        limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        self._remote.call({"do": "run", "context": self._remote.number, "within_s": limit_s}, limit_s)
+        name = guard.broken(self._guards)
+        if name:
+            device = self._remote.device.info.id
+            raise DelegateError(device, ErrorCode.INTERNAL, f"run: wrote past the end of {name}")
+        return host.FINISHED

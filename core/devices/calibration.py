@@ -1,0 +1,236 @@
+"""Measured peaks of a real device: operations, memory, launch and transfer, in seconds of time and kept by the caller.
+
+Imports core.abi. Whoever keeps results hands in ``get`` and ``put``: the store is to the right of this package. Each
+figure is the best of its runs: other programs can only make a device look slower than it is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from delegraph.core.abi.protocols import Buffer, Device, Packs
+from delegraph.core.abi.values import DelegateError, ErrorCode, GraphView, Link, Segment
+from delegraph.core.graph.build import build
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array, Graph, Quantization
+from delegraph.core.ops import registry
+from delegraph.core.ops.cases import case_model
+from delegraph.core.ops.nodes import infer_op
+from delegraph.core.ops.opdef import Case, Node, Operand, Result, TensorSpec
+
+VERSION = "1"
+"""Part of every key: figures of another version were measured in another way."""
+
+CONV_SIZE, CONV_DEPTH = 32, 256
+"""A 1x1 convolution over 32x32x256: enough work to fill a device, small enough for NumPy."""
+
+STREAM_ELEMENTS = 1 << 22
+"""float32 elements of each operand of the memory test: 16 MiB, beyond the usual caches."""
+
+TRANSFER_BYTES = 1 << 24
+
+Key = Mapping[str, str]
+Get = Callable[[Key], "bytes | None"]
+Put = Callable[[Key, bytes], object]
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """ops_per_s: by type, a multiply-accumulate is two; types that the device refused are not in it.
+    memory_bytes_per_s: read and written, 0 where it could not be measured. launch_ns: of the smallest run.
+    to_device, from_device: nothing where the memory is the host's."""
+
+    ops_per_s: Mapping[DType, float] = field(default_factory=dict)
+    memory_bytes_per_s: float = 0.0
+    launch_ns: int = 0
+    to_device: Link = Link()
+    from_device: Link = Link()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ops_per_s": {str(dtype): rate for dtype, rate in self.ops_per_s.items()},
+            "memory_bytes_per_s": self.memory_bytes_per_s,
+            "launch_ns": self.launch_ns,
+            "to_device": {"latency_ns": self.to_device.latency_ns, "bytes_per_s": self.to_device.bytes_per_s},
+            "from_device": {"latency_ns": self.from_device.latency_ns, "bytes_per_s": self.from_device.bytes_per_s},
+        }
+
+    @classmethod
+    def from_json(cls, found: Any) -> Peaks:
+        """Raises KeyError, TypeError, ValueError or AttributeError for anything that ``to_json`` does not make."""
+        links = [Link(int(found[n]["latency_ns"]), int(found[n]["bytes_per_s"])) for n in ("to_device", "from_device")]
+        rates = {DType.parse(name): float(rate) for name, rate in found["ops_per_s"].items()}
+        return cls(rates, float(found["memory_bytes_per_s"]), int(found["launch_ns"]), *links)
+
+
+def key_of(device: Device) -> dict[str, str]:
+    """What a device's figures depend on, by name."""
+    info = device.info
+    return {
+        "calibration": VERSION,
+        "device": info.id,
+        "driver": info.driver,
+        **{f"fingerprint {name}": value for name, value in info.fingerprint.items()},
+    }
+
+
+def calibrated(
+    device: Device, packs: Packs, get: Get, put: Put, *, budget_s: float = 2.0, clock: Clock = time.perf_counter
+) -> Peaks:
+    """The device's peaks: those kept, or measured now and kept. A damaged entry is measured again.
+
+    get, put: read and write what is kept under a key (``key_of``).
+
+    Raises:
+        DelegateError: the device failed.
+    """
+    key = key_of(device)
+    kept = get(key)
+    if kept is not None:
+        try:
+            return Peaks.from_json(json.loads(kept))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass
+    peaks = measure(device, packs, budget_s=budget_s, clock=clock)
+    put(key, json.dumps(peaks.to_json(), sort_keys=True).encode())
+    return peaks
+
+
+def measure(device: Device, packs: Packs, *, budget_s: float = 2.0, clock: Clock = time.perf_counter) -> Peaks:
+    """Runs four small models on the device. budget_s: about how long all of it takes, beside compiling.
+
+    Raises:
+        DelegateError: the device failed; what it only refuses is left out.
+    """
+    share = budget_s / 5
+    rates = {}
+    for dtype in (DType.FLOAT32, DType.INT8):
+        seconds = _best(device, packs, convolution(dtype), share, clock)
+        if seconds:
+            rates[dtype] = 2.0 * CONV_SIZE**2 * CONV_DEPTH**2 / seconds
+    streaming = _best(device, packs, stream(STREAM_ELEMENTS), share, clock)
+    smallest = _best(device, packs, stream(1), share, clock)
+    to_device, from_device = _links(device, share, clock)
+    return Peaks(
+        rates,
+        3.0 * 4 * STREAM_ELEMENTS / streaming if streaming else 0.0,
+        round(smallest * 1e9),
+        to_device,
+        from_device,
+    )
+
+
+def convolution(dtype: DType) -> Segment:
+    """A 1x1 CONV_2D of that type, float32 or int8."""
+    shape, n = (1, CONV_SIZE, CONV_SIZE, CONV_DEPTH), CONV_DEPTH
+    is_float = dtype is DType.FLOAT32
+    q = None if is_float else Quantization.per_tensor(0.05, 0)
+    inputs = (
+        Operand(np.ones(shape, dtype.numpy), q),
+        Operand(
+            np.ones((n, 1, 1, n), dtype.numpy), None if is_float else Quantization.per_tensor(0.02, 0), constant=True
+        ),
+        Operand(
+            np.zeros(n, np.float32 if is_float else np.int32),
+            None if is_float else Quantization.per_tensor(0.001),
+            constant=True,
+        ),
+    )
+    return _segment("CONV_2D", Case(str(dtype), inputs, (Result(dtype, q),), {"stride_h": 1, "stride_w": 1}))
+
+
+def stream(n_elements: int) -> Segment:
+    """a + b over so many float32 elements."""
+    operand = Operand(np.ones((1, n_elements), np.float32))
+    return _segment("ADD", Case("stream", (operand, operand), (Result(DType.FLOAT32),)))
+
+
+def _segment(name: str, case: Case) -> Segment:
+    opdef = registry.find(name)
+    assert opdef is not None
+    graph = build(case_model(opdef, case)).main
+    specs: dict[int, TensorSpec] = {}
+    node = infer_op(graph, graph.ops[0], opdef, specs)
+    assert node is not None
+    named = {i: spec for i, spec in zip(node.op.inputs, node.inputs, strict=True) if spec is not None}
+    outputs = tuple(node.op.outputs)
+    return Segment(graph, (node,), graph.inputs, outputs, (), named | dict(zip(outputs, node.outputs, strict=True)))
+
+
+def _best(device: Device, packs: Packs, segment: Segment, budget_s: float, clock: Clock) -> float:
+    """Seconds of the fastest run, or 0 when the device refuses the segment."""
+    if not _takes(device, segment.graph, segment.nodes) or not device.check(segment).runs:
+        return 0.0
+    try:
+        artifact = device.compile(segment, packs, {})
+    except DelegateError as exc:
+        if exc.code is ErrorCode.UNSUPPORTED:
+            return 0.0
+        raise
+    program = device.load(artifact, segment, packs)
+    try:
+        context = program.context(device.allocate(program.scratch_bytes, program.alignment))
+        inputs = [_filled(device, segment.specs[i], program.alignment) for i in segment.inputs]
+        outputs = [device.allocate(segment.specs[i].size_bytes, program.alignment) for i in segment.outputs]
+        context.bind(inputs, outputs)
+        return _fastest(lambda: context.run().wait(), budget_s, clock)
+    finally:
+        program.close()
+
+
+def _takes(device: Device, graph: Graph, nodes: tuple[Node, ...]) -> bool:
+    return all(answer.runs for answer in device.supports(GraphView(graph, nodes)))
+
+
+def _filled(device: Device, spec: TensorSpec, alignment: int) -> Buffer:
+    """A buffer of ones: zeros and stale memory can be faster (or, as denormals, slower) than data."""
+    buffer = device.allocate(spec.size_bytes, alignment)
+    data = np.ones(spec.shape, spec.dtype.numpy)
+    view = buffer.host_view()
+    if view is None:
+        device.write(data, buffer).wait()
+    else:
+        view[: spec.size_bytes] = data.reshape(-1).view(np.uint8)
+    return buffer
+
+
+def _fastest(run: Callable[[], None], budget_s: float, clock: Clock) -> float:
+    """The best of at least three runs, the first of which warms up."""
+    run()
+    end = clock() + budget_s
+    times: list[float] = []
+    while len(times) < 2 or (clock() < end and len(times) < 1000):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return max(min(times), 1e-9)
+
+
+def _links(device: Device, budget_s: float, clock: Clock) -> tuple[Link, Link]:
+    """Latency of the smallest transfer, and the rate of a large one; nothing where memory is the host's."""
+    if device.allocate(64).host_view() is not None:
+        return Link(), Link()
+    seconds = []
+    for size in (64, TRANSFER_BYTES):
+        host, buffer = np.ones(size, np.uint8), device.allocate(size)
+        seconds.append(_both_ways(device, host, buffer, budget_s / 4, clock))
+    small, large = seconds
+    found = [
+        Link(round(latency * 1e9), round(TRANSFER_BYTES / max(total - latency, 1e-9)))
+        for latency, total in zip(small, large, strict=True)
+    ]
+    return found[0], found[1]
+
+
+def _both_ways(device: Device, host: Array, buffer: Buffer, budget_s: float, clock: Clock) -> Sequence[float]:
+    return (
+        _fastest(lambda: device.write(host, buffer).wait(), budget_s, clock),
+        _fastest(lambda: device.read(buffer, host).wait(), budget_s, clock),
+    )

@@ -1,0 +1,130 @@
+"""A sample of the OpDefs' own test cases, as pieces of graphs. Imports core.ops and sketch.
+
+The same sample in every process: it depends on the OpDefs and on a fixed seed only.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Array
+from delegraph.core.ops import registry
+from delegraph.core.ops.opdef import Case, OpDef
+from delegraph.core.ops.support import node_support
+from delegraph.testing.contract.sketch import Make, Sketch, Specimen, UnusableSketch
+
+SEED = 20240607
+PER_KIND = 2
+"""Cases of an op for each kind of types."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A case that the reference runs. kind: "float", "quantized" or "integer". makes: values for its operands."""
+
+    op: OpDef
+    case: Case
+    kind: str
+    makes: tuple[Make | None, ...]
+
+    def add_to(self, sketch: Sketch) -> list[int]:
+        return sketch.case(self.op, self.case, self.makes, {})
+
+    @property
+    def has_constant(self) -> bool:
+        return any(operand is not None and operand.constant for operand in self.case.inputs)
+
+
+@functools.cache
+def pieces() -> tuple[Piece, ...]:
+    """The sample, in the order of the ops' names."""
+    found: list[Piece] = []
+    for op in registry.all_ops():
+        if op.cases is None or op.host:
+            continue
+        cases = list(op.cases(np.random.default_rng(SEED)))
+        order = np.random.default_rng((SEED, len(cases))).permutation(len(cases))
+        taken = {"float": 0, "quantized": 0, "integer": 0}
+        for position in map(int, order):
+            kind = _kind(cases[position])
+            if taken[kind] < PER_KIND:
+                piece = Piece(op, cases[position], kind, _makes(op, cases[position], position))
+                if _is_usable(piece):
+                    taken[kind] += 1
+                    found.append(piece)
+    return tuple(found)
+
+
+def bundle(some: Sequence[Piece], name: str = "ops side by side") -> Specimen:
+    """These ops in one graph, none reading from another."""
+    sketch = Sketch(name)
+    for piece in some:
+        piece.add_to(sketch)
+    return sketch.specimen()
+
+
+@functools.cache
+def everything() -> Specimen:
+    """All pieces in one graph; its nodes are in their order."""
+    return bundle(pieces(), "every op")
+
+
+def _kind(case: Case) -> str:
+    if any(result.quantization is not None and result.dtype.is_integer for result in case.outputs):
+        return "quantized"
+    return "float" if any(result.dtype is DType.FLOAT32 for result in case.outputs) else "integer"
+
+
+def _is_usable(piece: Piece) -> bool:
+    try:
+        specimen = bundle((piece,))
+    except UnusableSketch:
+        return False
+    (node,) = specimen.segment.nodes
+    return node_support(node.op, node) is None and bool(specimen.segment.inputs)
+
+
+def _makes(op: OpDef, case: Case, position: int) -> tuple[Make | None, ...]:
+    return tuple(
+        None if operand is None or operand.constant else _operand_values(op, position, i)
+        for i, operand in enumerate(case.inputs)
+    )
+
+
+def _operand_values(op: OpDef, position: int, slot: int) -> Make:
+    def make(k: int) -> Array:
+        return _values(op.cases, position, k)[slot]
+
+    return make
+
+
+@functools.lru_cache(4096)
+def _values(cases: Callable[[np.random.Generator], object], position: int, k: int) -> tuple[Array, ...]:
+    """The operands of a case with its k-th data: the same case of the generator started elsewhere, where that has the
+    same form, else the data of feed 0."""
+    first = _case_at(cases, position, 0)
+    if k == 0:
+        return first
+    other = _case_at(cases, position, k)
+    fits = len(first) == len(other) and all(
+        a.shape == b.shape and a.dtype == b.dtype for a, b in zip(first, other, strict=True)
+    )
+    return other if fits else first
+
+
+@functools.lru_cache(512)
+def _drawn(cases: Callable[[np.random.Generator], object], k: int) -> list[Case]:
+    found: list[Case] = list(cases(np.random.default_rng(SEED if k == 0 else (SEED, k))))  # type: ignore[call-overload]
+    return found
+
+
+def _case_at(cases: Callable[[np.random.Generator], object], position: int, k: int) -> tuple[Array, ...]:
+    drawn = _drawn(cases, k)
+    if position >= len(drawn):
+        return ()
+    return tuple(np.zeros(0) if operand is None else np.asarray(operand.data) for operand in drawn[position].inputs)

@@ -1,0 +1,173 @@
+"""What is judged: a delegate and one of its devices, opened when a check first needs it. Imports core.abi, specimens.
+
+A subject serves one check; whatever the check opens is closed behind it. Graphs to try are chosen by what the device
+says it takes, in the same way each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from delegraph.core.abi.protocols import Delegate, Device
+from delegraph.core.abi.values import DelegateError, DeviceInfo, GraphView, Support, Verdict
+from delegraph.delegates.reference import ReferenceDelegate
+from delegraph.testing.contract import cases, glue
+from delegraph.testing.contract.cases import Piece
+from delegraph.testing.contract.execution import Bench
+from delegraph.testing.contract.finding import skip
+from delegraph.testing.contract.glue import Glue
+from delegraph.testing.contract.packs import KeptPacks
+from delegraph.testing.contract.sketch import Sketch, Specimen, UnusableSketch
+
+USUAL_SHAPE = (1, 4, 6, 8)
+_WEIGHTED = ("CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D")
+
+
+@dataclass
+class Subject:
+    """delegate: as its maker wrote it, without the border. info: the device, None for a rule about the delegate alone.
+    name: how another process finds the delegate (``naming.find``), "" when it can't. is_isolated: it is found there in
+    a process of its own."""
+
+    delegate: Delegate
+    info: DeviceInfo | None
+    name: str = ""
+    is_isolated: bool = False
+    _opened: list[Device] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.info.id if self.info is not None else ""
+
+    # --- devices
+
+    @cached_property
+    def host(self) -> Device:
+        """The exact device that is handed to ``open``."""
+        return ReferenceDelegate().open("reference", {})
+
+    def open(self) -> Device:
+        """Opens the device once more; it is closed behind the check."""
+        device = self.delegate.open(self.id, {}, self.host)
+        self._opened.append(device)
+        return device
+
+    def close(self, device: Device) -> None:
+        """Closes one opening now."""
+        self._opened.remove(device)
+        device.close()
+
+    def close_all(self) -> None:
+        while self._opened:
+            self._opened.pop().close()
+
+    @cached_property
+    def device(self) -> Device:
+        """The device, opened. Skips the check when that fails: ``open.works`` says so."""
+        try:
+            return self.open()
+        except Exception as exc:
+            skip(f"the device can't be opened (see open.works): {exc}")
+
+    # --- what it takes
+
+    def answers(self, view: GraphView) -> list[Support]:
+        """Its answers; where they are not one Support for each node, refusals (``supports.complete`` says so)."""
+        try:
+            found = list(self.device.supports(view))
+        except Exception as exc:
+            skip(f"supports() raises (see supports.never_raises): {exc}")
+        if len(found) != len(view.nodes) or not all(isinstance(answer, Support) for answer in found):
+            skip("supports() does not answer for each node (see supports.complete)")
+        return found
+
+    def takes(self, specimen: Specimen, worst: Verdict = Verdict.DEVIATES) -> bool:
+        """Whether the device takes this segment. worst: YES for exact answers only."""
+        allowed = (Verdict.YES,) if worst is Verdict.YES else (Verdict.YES, Verdict.DEVIATES)
+        answers = self.answers(specimen.view)
+        if any(answer.verdict not in allowed for answer in answers):
+            return False
+        return bool(self.device.check(specimen.segment).runs)
+
+    def palette(self, type_name: str, worst: Verdict = Verdict.YES) -> list[Glue]:
+        """The simple ops that it takes in this type."""
+        try:
+            specimen, candidates = glue.trial(glue.type_of(type_name, USUAL_SHAPE))
+        except UnusableSketch:
+            return []
+        answers = self.answers(specimen.view)
+        allowed = (Verdict.YES,) if worst is Verdict.YES else (Verdict.YES, Verdict.DEVIATES)
+        return [c for c, answer in zip(candidates, answers, strict=True) if answer.verdict in allowed]
+
+    def pieces(self, kind: str | None = None, worst: Verdict = Verdict.YES) -> list[Piece]:
+        """Of the sampled cases, those that it takes."""
+        allowed = (Verdict.YES,) if worst is Verdict.YES else (Verdict.YES, Verdict.DEVIATES)
+        answers = self.answers(cases.everything().view)
+        return [
+            piece
+            for piece, answer in zip(cases.pieces(), answers, strict=True)
+            if answer.verdict in allowed and kind in (None, piece.kind)
+        ]
+
+    # --- graphs to try
+
+    def workbench(self) -> Specimen:
+        """The graph for checks that are not about ops: small, of ops that the device takes, exact ones if it has any.
+        Skips the check when it takes none."""
+        for worst in (Verdict.YES, Verdict.DEVIATES):
+            for name in glue.TYPES:
+                palette = self.palette(name, worst)
+                if palette:
+                    found = glue.workbench(palette, glue.type_of(name, USUAL_SHAPE))
+                    if self.takes(found):
+                        return found
+        return self._some_ops()
+
+    def weighted(self) -> Specimen:
+        """A graph whose ops have constants, if the device takes any such; else the workbench graph."""
+        found = [piece for piece in self.pieces() if piece.op.name in _WEIGHTED and piece.has_constant]
+        specimen = self.first_that_runs([found[:3], found[:1]])
+        return specimen or self.workbench()
+
+    def first_that_runs(self, choices: Sequence[Sequence[Piece]]) -> Specimen | None:
+        """The first of these bundles that ``check`` takes."""
+        for some in choices:
+            if some:
+                specimen = cases.bundle(some)
+                if self.takes(specimen):
+                    return specimen
+        return None
+
+    def _some_ops(self) -> Specimen:
+        for worst in (Verdict.YES, Verdict.DEVIATES):
+            found = self.pieces(None, worst)
+            specimen = self.first_that_runs([found[:3], found[:1], found[1:2]])
+            if specimen is not None:
+                return specimen
+        skip("the device takes none of the ops that were tried")
+
+    def graph(self, make: Sketch) -> Specimen | None:
+        """The sketch as a specimen if the device takes it."""
+        try:
+            specimen = make.specimen()
+        except UnusableSketch:
+            return None
+        return specimen if self.takes(specimen) else None
+
+    # --- programs
+
+    def bench(self, specimen: Specimen | None = None, device: Device | None = None) -> Bench:
+        """The specimen (by default the workbench graph) compiled and loaded. Skips the check when that fails:
+        ``compile.accepts`` and ``artifact.round_trip`` say so."""
+        specimen = self.workbench() if specimen is None else specimen
+        device = self.device if device is None else device
+        try:
+            return Bench.make(device, specimen, KeptPacks(), is_loose=self.is_loose(specimen))
+        except DelegateError as exc:
+            skip(f"{specimen.name} can't be compiled and loaded (see compile.accepts): {exc}")
+
+    def is_loose(self, specimen: Specimen) -> bool:
+        """Whether the device deviates on any op of it."""
+        return any(answer.verdict is Verdict.DEVIATES for answer in self.answers(specimen.view))
