@@ -8,12 +8,15 @@
 
 from delegraph.api import compile, load
 from delegraph.compiled import CompiledModel
+from delegraph.core.abi.values import DelegateError
 from delegraph.core.errors import (
     DataError,
     DelegraphError,
     InternalError,
     InvalidArgument,
+    InvalidDevices,
     InvalidModel,
+    OutOfMemory,
     UnsupportedOp,
 )
 from delegraph.core.ops.opdef import OpDef
@@ -21,21 +24,25 @@ from delegraph.core.ops.registry import register_op
 from delegraph.core.version import __version__
 from delegraph.interpreter import Interpreter, OpResolverType
 from delegraph.plugins import load_delegate
-from delegraph.registry import devices
+from delegraph.registry import device, devices
 
 __all__ = [
     "CompiledModel",
     "DataError",
+    "DelegateError",
     "DelegraphError",
     "InternalError",
     "Interpreter",
     "InvalidArgument",
+    "InvalidDevices",
     "InvalidModel",
     "OpDef",
     "OpResolverType",
+    "OutOfMemory",
     "UnsupportedOp",
     "__version__",
     "compile",
+    "device",
     "devices",
     "load",
     "load_delegate",

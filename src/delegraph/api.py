@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 from delegraph import registry
 from delegraph.backend import Backend
@@ -21,6 +20,7 @@ from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S
 from delegraph.partitioner.pins import Pins, parse_pins
+from delegraph.storage import shared_packs
 
 FALLBACKS = ("allow", "error")
 
@@ -153,15 +153,7 @@ def _packs(slots: Mapping[str, DeviceSlot]) -> PackStore:
     """Packs in the process's store; without one when only the reference device is wanted, which keeps nothing."""
     if all(slot.is_floor for slot in slots.values()):
         return PackStore(None)
-    return _shared_packs()
-
-
-@cache
-def _shared_packs() -> PackStore:
-    from delegraph.core.runtime.store import Store
-
-    store = Store()
-    return PackStore(store if store.enabled else None)
+    return shared_packs()
 
 
 def _pins(pins: Mapping[str | int, str], graphs: GraphSet, slots: Mapping[str, DeviceSlot]) -> Pins:

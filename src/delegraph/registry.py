@@ -77,6 +77,19 @@ def devices() -> list[DeviceInfo]:
     return [info for delegate in delegates() for info in delegate.devices()]
 
 
+def device(device_id: str) -> DeviceInfo:
+    """One device of this machine.
+
+    Raises:
+        InvalidArgument: there is none of that id.
+    """
+    for info in _named(device_id):
+        if info.id == device_id:
+            return info
+    known = ", ".join(sorted(info.id for info in devices()))
+    raise InvalidArgument("device", f"one of {known}", repr(device_id), "see: delegraph devices")
+
+
 def resolve(names: str | Sequence[str], *, floor: bool = True) -> list[DeviceInfo]:
     """The devices of these names in order; with ``floor`` the CPU behind them and the reference device under them all.
 

@@ -20,7 +20,8 @@
  * made; but a context is released before its program, a program before its device.
  *
  * Threads. Functions on a delegate, a device or a program may be called by several threads at once; functions on a
- * context by one at a time. Nothing is called after a fork. The library is never unloaded.
+ * context by one at a time. In a process that was forked off, no object made before the fork is used or released; its
+ * devices are opened again there. The library is never unloaded.
  *
  * Units: sizes in bytes, times in nanoseconds. Booleans are uint32_t, 0 or 1.
  *

@@ -50,9 +50,8 @@ class Lent:
         return self.keep((c_char_p * len(values))(*(self.text(value) for value in values)))
 
     def numbers(self, kind: Any, values: Any) -> Any:
-        values = [value.item() if isinstance(value, np.generic) else value for value in values]
-        array = self.keep((kind * max(1, len(values)))(*values))
-        return ctypes.cast(array, POINTER(kind))
+        array: Array = self.keep(np.ascontiguousarray(values, np.dtype(kind)))
+        return ctypes.cast(array.ctypes.data, POINTER(kind))
 
     def table(self, kind: Any, items: Sequence[Any]) -> Any:
         """An array of pointers to these structs."""
@@ -70,15 +69,15 @@ class Lent:
         match value:
             case bool():
                 return structs.Option(**named, type=_BOOL, int_value=int(value))
-            case int():
+            case int() if -(2**63) <= value < 2**63:
                 return structs.Option(**named, type=_INT, int_value=value)
             case float():
                 return structs.Option(**named, type=_FLOAT, float_value=value)
             case str():
                 return structs.Option(**named, type=_TEXT, text=self.text(value))
-            case list() | tuple() | np.ndarray() if all(isinstance(v, int | np.integer) for v in value):
+            case list() | tuple() | np.ndarray() if _are_whole(value):
                 return structs.Option(**named, type=_INTS, ints=self.numbers(c_int64, value), n_ints=len(value))
-        raise InvalidArgument(f"option {name!r}", "a bool, int, float, str or whole numbers", repr(value))
+        raise InvalidArgument(f"option {name!r}", "a bool, int, float, str or whole numbers, of 64 bits", repr(value))
 
 
 class LentOptions(Lent):
@@ -153,7 +152,7 @@ class LentGraph(Lent):
     def _node(self, node: Node, number: Mapping[int, int]) -> structs.Node:
         op, fields = node.op, {}
         if op.custom_options:
-            fields["custom_options"] = self.numbers(c_uint8, op.custom_options)
+            fields["custom_options"] = self.numbers(c_uint8, np.frombuffer(op.custom_options, np.uint8))
             fields["n_custom_options"] = len(op.custom_options)
         options = self.options(_plain_options(node.options))
         return structs.Node(
@@ -216,6 +215,10 @@ class LentBuffers(Lent):
         self.structs = [structs.Buffer(data=self.keep(m).ctypes.data, size_bytes=m.nbytes) for m in memories]
         self.array = self.table(structs.Buffer, self.structs)
         self.count = len(self.structs)
+
+
+def _are_whole(values: Any) -> bool:
+    return all(isinstance(v, int | np.integer) and -(2**63) <= v < 2**63 for v in values)
 
 
 def _aligned(data: Array) -> Array:

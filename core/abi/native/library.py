@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -49,6 +51,9 @@ def _log(level: int, message: bytes | None) -> None:
     log.log(max(0, min(int(level), 50)), "%s", text(message))
 
 
+_libraries: dict[Path, Library] = {}
+_lock = threading.Lock()
+
 _LOG = structs.Log(_log)
 _NOW_NS = structs.NowNs(lambda: time.monotonic_ns())
 _HOST = structs.HostApi(abi_major=ABI_MAJOR, abi_minor=ABI_MINOR, log=_LOG, now_ns=_NOW_NS)
@@ -81,12 +86,21 @@ class Handle:
 
     def __init__(self, pointer: int, release: Callable[[int], None], *parents: object) -> None:
         self.pointer = pointer
-        weakref.finalize(self, _release, release, pointer, parents).atexit = False
+        weakref.finalize(self, _release, release, pointer, parents, os.getpid()).atexit = False
 
 
-def _release(release: Callable[[int], None], pointer: int, parents: tuple[object, ...]) -> None:
-    release(pointer)
+def _release(release: Callable[[int], None], pointer: int, parents: tuple[object, ...], pid: int) -> None:
+    if pid == os.getpid():  # after a fork the object is the parent's
+        release(pointer)
     del parents
+
+
+def open_library(path: Path) -> Library:
+    """The library of that file, opened once for the life of the process. Raises as ``Library`` does."""
+    with _lock:
+        if path not in _libraries:
+            _libraries[path] = Library(path)
+        return _libraries[path]
 
 
 class Library:

@@ -22,6 +22,7 @@ from delegraph.core.abi.native.library import (
     deadline_ns,
     int64_array,
     items,
+    open_library,
     string_array,
     text,
     texts,
@@ -56,7 +57,7 @@ class NativeDelegate(Delegate):
     """
 
     def __init__(self, path: str | os.PathLike[str], options: Options | None = None) -> None:
-        self._library = Library(Path(path).resolve())
+        self._library = open_library(Path(path).resolve())
         self._options = dict(options or {})
         lend.LentOptions(self._options)  # refuses values that C has no type for
         self.name, self.version = self._library.name, self._library.version

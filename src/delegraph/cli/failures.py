@@ -11,7 +11,15 @@ from enum import IntEnum
 import click
 
 from delegraph.cli.settings import Settings
-from delegraph.core.errors import DataError, DelegraphError, InvalidArgument, InvalidModel, UnsupportedOp
+from delegraph.core.errors import (
+    DataError,
+    DelegraphError,
+    InvalidArgument,
+    InvalidDevices,
+    InvalidModel,
+    OutOfMemory,
+    UnsupportedOp,
+)
 
 
 class Exit(IntEnum):
@@ -83,6 +91,10 @@ def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
         return Exit.UNSUPPORTED_OP, str(exc), tip
     if isinstance(exc, InvalidArgument):
         return Exit.BAD_INPUT, _without(exc, exc.advice), exc.advice or f"{settings.help_for} --help"
+    if isinstance(exc, InvalidDevices):
+        return Exit.BAD_INPUT, str(exc), "correct the file; docs/devices.md has the profiles that come along"
+    if isinstance(exc, OutOfMemory):
+        return Exit.BAD_INPUT, str(exc), "run it on smaller inputs, or where there is more memory"
     if isinstance(exc, DataError):
         return Exit.BAD_INPUT, str(exc), "the values of an input lead there: try another --input, or --random"
     if isinstance(exc, DelegateError):

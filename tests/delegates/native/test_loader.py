@@ -229,7 +229,7 @@ def test_what_is_no_plug_in_is_refused(tmp_path: Path) -> None:
         dg.load_delegate(tmp_path / "missing.so")
 
 
-@pytest.mark.parametrize("value", [None, object(), {"a": 1}])
+@pytest.mark.parametrize("value", [None, object(), {"a": 1}, 2**63, [1, 2.5]])
 def test_options_are_plain_values(value: Any, acme: Path) -> None:
     options: Mapping[str, Any] = {"mode": value}
     with pytest.raises(dg.InvalidArgument, match="option 'mode': expected a bool, int, float, str or whole numbers"):

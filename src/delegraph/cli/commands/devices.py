@@ -15,27 +15,33 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("device", metavar="[ID]", required=False)
+@click.option("--devices-file", metavar="FILE", help="Profiles and machines of your own, over those that come along.")
+@click.option("--no-calibrate", is_flag=True, help="Don't measure peaks that are not known yet.")
 @common_options
 @click.pass_obj
-def command(settings: Settings, device: str | None) -> None:
+def command(settings: Settings, device: str | None, devices_file: str | None, no_calibrate: bool) -> None:
     """List the devices, usable or not.
 
-    ID: one device (opencl:0), or a family (opencl) for all of its devices; shows everything known of them.
+    ID: one device (opencl:0), or a family (opencl) for all of its devices; shows everything known of them. What the
+    devices of this machine can do at most is measured the first time, in seconds, and kept.
     """
     from delegraph import registry
+    from delegraph.core import devices as profiles
 
+    if devices_file is not None:
+        profiles.use(devices_file)
     found = registry.devices()
     if device is not None:
         found = _matching(found, device)
     if settings.as_json:
-        render.write_json([_to_json(info) for info in found])
+        render.write_json([_to_json(info, measure=not no_calibrate) for info in found])
     elif device is None:
         render.table(("device", "kind", "usable", "driver", "why not, and what to do"), [_row(i) for i in found])
     else:
         for position, info in enumerate(found):
             if position:
                 render.line()
-            _show(info)
+            _show(info, measure=not no_calibrate)
 
 
 def _matching(found: list[DeviceInfo], wanted: str) -> list[DeviceInfo]:
@@ -48,7 +54,7 @@ def _matching(found: list[DeviceInfo], wanted: str) -> list[DeviceInfo]:
     return matching
 
 
-def _to_json(info: DeviceInfo) -> dict[str, Any]:
+def _to_json(info: DeviceInfo, *, measure: bool) -> dict[str, Any]:
     return {
         "id": info.id,
         "kind": info.kind,
@@ -62,23 +68,33 @@ def _to_json(info: DeviceInfo) -> dict[str, Any]:
         "dtypes": list(info.dtypes),
         "fingerprint": dict(info.fingerprint),
         "may_hang": info.may_hang,
-        "peaks": _peaks(info),
+        "peaks": _peaks(info, measure=measure),
     }
 
 
-def _peaks(info: DeviceInfo) -> dict[str, Any] | None:
-    """The published peaks of an emulated device; None for one whose peaks have to be measured."""
+def _peaks(info: DeviceInfo, *, measure: bool) -> dict[str, Any] | None:
+    """The published peaks of an emulated device, the measured ones of a real one; None where they aren't known."""
     from delegraph.core.devices.locate import profile_of
+    from delegraph.core.errors import DelegraphError
 
     profile = profile_of(info)
-    if profile is None:
+    if profile is not None:
+        return {
+            "source": "devices.yaml",
+            "ops_per_s": {str(dtype): rate for dtype, rate in profile.ops_per_s.items()},
+            "memory_bytes_per_s": profile.memory_bytes_per_s,
+            "launch_ns": profile.launch_ns,
+        }
+    if not measure or not info.available or info.is_virtual:
         return None
-    return {
-        "source": "devices.yaml",
-        "ops_per_s": {str(dtype): rate for dtype, rate in profile.ops_per_s.items()},
-        "memory_bytes_per_s": profile.memory_bytes_per_s,
-        "launch_ns": profile.launch_ns,
-    }
+    from delegraph.storage import measured_peaks
+
+    try:
+        with render.status(f"measuring {info.id}"):
+            return {"source": "measured", **measured_peaks(info).to_json()}
+    except DelegraphError as exc:
+        render.note(f"{info.id} could not be measured: {exc}")
+        return None
 
 
 def _usable(info: DeviceInfo) -> str:
@@ -90,7 +106,10 @@ def _row(info: DeviceInfo) -> tuple[str, ...]:
     return info.id, info.kind, _usable(info), info.driver, why
 
 
-def _show(info: DeviceInfo) -> None:
+def _show(info: DeviceInfo, *, measure: bool) -> None:
+    peaks = _peaks(info, measure=measure) or {}
+    rates = ", ".join(f"{rate / 1e9:.3g} G/s {name}" for name, rate in peaks.get("ops_per_s", {}).items())
+    memory = peaks.get("memory_bytes_per_s") or 0
     render.pairs(
         [
             ("device", info.id),
@@ -102,6 +121,9 @@ def _show(info: DeviceInfo) -> None:
             ("driver", info.driver),
             ("machine", info.machine),
             ("types", ", ".join(info.dtypes)),
+            ("operations", f"{rates} ({peaks.get('source')})" if rates else ""),
+            ("memory", f"{memory / 1e9:.3g} GB/s" if memory else ""),
+            ("launch", f"{peaks.get('launch_ns', 0) / 1e3:.3g} us" if peaks.get("launch_ns") else ""),
             ("may hang", "yes, its runs are watched" if info.may_hang else ""),
             *((f"fingerprint: {name}", value) for name, value in info.fingerprint.items()),
         ]
