@@ -1,7 +1,8 @@
 """The border to delegates: a device as core uses it. Whatever it does wrong becomes a DelegateError here.
 
-Imports core.abi. A DeviceSlot opens its device when it is first needed, and again after it was lost or after a fork.
-The floor (the reference device) is trusted: what it says of a model or of data is passed on as it is.
+Imports core.abi and core.runtime.worker. A DeviceSlot opens its device when it is first needed, and again after it was lost or after a fork.
+The floor (the reference device) is trusted: what it says of a model or of data is passed on as it is. A device that may
+hang is only ever called from a thread of its own, with a time limit.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from delegraph.core.abi.protocols import Device, Packs, Program
 from delegraph.core.abi.values import (
@@ -25,6 +27,16 @@ from delegraph.core.abi.values import (
     Verdict,
 )
 from delegraph.core.errors import DelegraphError
+from delegraph.core.runtime.worker import worker_for
+
+
+T = TypeVar("T")
+
+ASK_LIMIT_S = 60.0
+"""How long a device that may hang may think about what it supports."""
+
+PREPARE_LIMIT_S = 300.0
+"""How long it may compile or load."""
 
 
 class DeviceSlot:
@@ -40,7 +52,7 @@ class DeviceSlot:
         self._open_device = open_device
         self._device: Device | None = None
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._opening = threading.RLock()
 
     @property
     def id(self) -> str:
@@ -64,25 +76,56 @@ class DeviceSlot:
             self.lose()
 
     def device(self) -> Device:
-        """The open device. Raises DelegateError when it can't be opened."""
-        with self._lock:
+        """The open device. Raises DelegateError when it can't be opened. Of a device that may hang this is called on a
+        worker only: ``bounded`` and ``LoadedSegment.start`` see to that."""
+        opening = self._opening
+        with opening:
             if self._pid != os.getpid():  # after a fork nothing of the parent's device side is used
                 self._device, self._pid = None, os.getpid()
-            if self._device is None:
+            device = self._device
+            if device is None:
                 with self.guard("open"):
-                    self._device = self._open_device()
-                self.generation += 1
-            return self._device
+                    device = self._open_device()
+                if opening is self._opening:  # else this opening came too late: somebody gave up on it
+                    self._device = device
+                    self.generation += 1
+            return device
 
     def lose(self) -> None:
-        """Forgets the open device: the next use opens it again."""
-        with self._lock:
-            device, self._device = self._device, None
-        if device is not None:
-            try:
+        """Forgets the open device, and whoever is still opening it: the next use opens it again."""
+        device, self._device = self._device, None
+        self._opening = threading.RLock()
+        if device is None:
+            return
+
+        def close() -> None:
+            with suppress(Exception):  # a lost device may fail in any way; it is gone either way
                 device.close()
-            except Exception:  # a lost device may fail in any way; it is gone either way
-                return
+
+        if self.info.may_hang:
+            worker_for(f"{self.resource}, closing").submit(close)
+        else:
+            close()
+
+    def bounded(self, doing: str, task: Callable[[], T], limit_s: float) -> T:
+        """What ``task`` returns. Of a device that may hang it runs on another thread, which is left alone after
+        ``limit_s`` seconds.
+
+        Raises:
+            DelegateError: of this device, whatever the task raises; TIMEOUT when it has not ended in time.
+        """
+        if not self.info.may_hang:
+            with self.guard(doing):
+                return task()
+        worker = worker_for(f"{self.resource}, preparing")
+        with self.guard(doing):
+            try:
+                found: T = worker.submit(task).result(limit_s)
+                return found
+            except TimeoutError:
+                worker.abandon()
+                self.lose()
+                raise DelegateError(self.id, ErrorCode.TIMEOUT, f"{doing}: not ended in {limit_s:.0f} s") from None
 
     @contextmanager
     def guard(self, doing: str) -> Iterator[None]:
@@ -107,10 +150,9 @@ class DeviceSlot:
     def supports(self, view: GraphView) -> list[Support]:
         """One answer per node; a device that fails to answer is taken to refuse everything."""
         try:
-            with self.guard("supports"):
-                answers = list(self.device().supports(view))
-                self._expect(len(answers) == len(view.nodes), "supports", len(view.nodes), f"{len(answers)} answers")
-                self._expect(all(isinstance(a, Support) for a in answers), "supports", "Support values", "others")
+            answers = self.bounded("supports", lambda: list(self.device().supports(view)), ASK_LIMIT_S)
+            self._expect(len(answers) == len(view.nodes), "supports", len(view.nodes), f"{len(answers)} answers")
+            self._expect(all(isinstance(a, Support) for a in answers), "supports", "Support values", "others")
         except DelegateError as exc:
             return [Support(Verdict.NO, "device.failed", str(exc))] * len(view.nodes)
         return answers
@@ -118,9 +160,8 @@ class DeviceSlot:
     def check(self, segment: Segment) -> Support:
         """The device's answer for the whole segment."""
         try:
-            with self.guard("check"):
-                answer = self.device().check(segment)
-                self._expect(isinstance(answer, Support), "check", "a Support", type(answer).__name__)
+            answer = self.bounded("check", lambda: self.device().check(segment), ASK_LIMIT_S)
+            self._expect(isinstance(answer, Support), "check", "a Support", type(answer).__name__)
         except DelegateError as exc:
             return Support(Verdict.NO, "device.failed", str(exc))
         return answer
@@ -128,19 +169,17 @@ class DeviceSlot:
     def estimate(self, view: GraphView) -> Sequence[Estimate | None]:
         """The device's own costs; all None when it has none, or fails to say."""
         try:
-            with self.guard("estimate"):
-                found = list(self.device().estimate(view))
-                self._expect(len(found) == len(view.nodes), "estimate", len(view.nodes), len(found))
-                return found
+            found = self.bounded("estimate", lambda: list(self.device().estimate(view)), ASK_LIMIT_S)
+            self._expect(len(found) == len(view.nodes), "estimate", len(view.nodes), len(found))
+            return found
         except DelegateError:
             return [None] * len(view.nodes)
 
     def compile(self, segment: Segment, packs: Packs, options: Options) -> Artifact:
         """Raises DelegateError."""
-        with self.guard("compile"):
-            artifact = self.device().compile(segment, packs, options)
-            self._expect(isinstance(artifact, Artifact), "compile", "an Artifact", type(artifact).__name__)
-            return artifact
+        artifact = self.bounded("compile", lambda: self.device().compile(segment, packs, options), PREPARE_LIMIT_S)
+        self._expect(isinstance(artifact, Artifact), "compile", "an Artifact", type(artifact).__name__)
+        return artifact
 
     def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
         """Raises DelegateError."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delegraph.core.abi.protocols import Buffer, Context, Packs, Program
+from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Segment
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.opdef import TensorSpec
-from delegraph.core.runtime.border import DeviceSlot
+from delegraph.core.runtime.border import PREPARE_LIMIT_S, DeviceSlot
 from delegraph.core.runtime.worker import Ticket, worker_for
 
 
@@ -49,7 +49,7 @@ class LoadedSegment:
         self._delivered = (*segment.outputs, *segment.variables)
         self.runs, self.seconds = 0, 0.0
         """Runs that ended well, and the time that they took in all."""
-        self._load()
+        slot.bounded("load", self._load, PREPARE_LIMIT_S)
 
     @property
     def is_watched(self) -> bool:
@@ -78,19 +78,20 @@ class LoadedSegment:
 
     def start(self, inputs: Sequence[Array], timeout_s: float) -> WatchedRun:
         """Starts a run on the worker of the device's resource; the inputs are copied before it returns."""
-        place = self._take(watched=True)
-        with self.slot.guard("run"):
-            staged = [_stage(buffer, array) for buffer, array in zip(place.inputs, inputs, strict=True)]
+        staged = [np.array(array, order="C") for array in inputs]
         deadline = time.monotonic() + timeout_s
-        ticket = worker_for(self.slot.resource).submit(lambda: self._watched(place, staged, deadline))
-        return WatchedRun(self, place, ticket, deadline)
+        ticket = worker_for(self.slot.resource).submit(lambda: self._watched(staged, deadline))
+        return WatchedRun(self, ticket, deadline)
 
-    def _watched(self, place: _Place, staged: list[Array | None], deadline: float) -> list[Array]:
-        """On the worker: moves, runs, moves back. Returns fresh arrays."""
+    def _watched(self, staged: list[Array], deadline: float) -> list[Array]:
+        """On the worker: moves, runs, moves back. Returns fresh arrays. The place is given up when anything fails."""
+        start = time.perf_counter()
         with self.slot.guard("run"):
+            place = self._take(watched=True)
             device = self.slot.device()
-            moved = [device.write(a, b) for a, b in zip(staged, place.inputs, strict=True) if a is not None]
-            place.context.run(after=moved, deadline=deadline).wait(max(0.0, deadline - time.monotonic()))
+            moved = [_move(device, a, b) for a, b in zip(staged, place.inputs, strict=True)]
+            after = [event for event in moved if event is not None]
+            place.context.run(after=after, deadline=deadline).wait(max(0.0, deadline - time.monotonic()))
             results = []
             for i, buffer in zip(self._delivered, place.outputs, strict=True):
                 spec = self.segment.specs[i]
@@ -101,7 +102,9 @@ class LoadedSegment:
                 else:
                     result = view[: spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape).copy()
                 results.append(result)
-            return results
+        if time.monotonic() < deadline:  # else nobody waits any more, and the device may be lost
+            self._give_back(place, time.perf_counter() - start)
+        return results
 
     def _give_back(self, place: _Place, seconds: float) -> None:
         self._idle.append(place)
@@ -151,20 +154,17 @@ class LoadedSegment:
 class WatchedRun:
     """A run under way on a watched device."""
 
-    def __init__(self, loaded: LoadedSegment, place: _Place, ticket: Ticket, deadline: float) -> None:
-        self._loaded, self._place, self._ticket, self._deadline = loaded, place, ticket, deadline
-        self._start = time.perf_counter()
+    def __init__(self, loaded: LoadedSegment, ticket: Ticket, deadline: float) -> None:
+        self._slot, self._ticket, self._deadline = loaded.slot, ticket, deadline
 
     def finish(self) -> list[Array]:
         """Waits for the end; the results in fresh arrays. Raises DelegateError; after TIMEOUT the worker's thread, the
         context and its buffers are left to the late run."""
-        slot = self._loaded.slot
         try:
             found: list[Array] = self._ticket.result(max(0.0, self._deadline - time.monotonic()))
         except TimeoutError:
-            worker_for(slot.resource).abandon()
-            raise DelegateError(slot.id, ErrorCode.TIMEOUT, "run: not ended in time") from None
-        self._loaded._give_back(self._place, time.perf_counter() - self._start)
+            worker_for(self._slot.resource).abandon()
+            raise DelegateError(self._slot.id, ErrorCode.TIMEOUT, "run: not ended in time") from None
         return found
 
 
@@ -178,10 +178,10 @@ def _import(buffer: Buffer | None, slot: DeviceSlot) -> Buffer:
     return buffer
 
 
-def _stage(buffer: Buffer, array: Array) -> Array | None:
-    """Copies into a buffer that the host can address; else a copy for ``write`` to move."""
+def _move(device: Device, array: Array, buffer: Buffer) -> Event | None:
+    """Copies an array into a buffer: at once where the host can address it, else by the device."""
     view = buffer.host_view()
     if view is None:
-        return np.array(array, order="C")
+        return device.write(array, buffer)
     np.copyto(view[: array.nbytes].view(array.dtype).reshape(array.shape), array)
     return None

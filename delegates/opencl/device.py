@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 _quiet = threading.Lock()
 
 
+@cache
+def _first_process() -> int:
+    """The process that opened an OpenCL device first; a fork of it inherits this answer with the driver's state."""
+    return os.getpid()
+
+
 class OpenClDevice(Device):
     """One device with its OpenCL context.
 
@@ -50,6 +57,9 @@ class OpenClDevice(Device):
             import pyopencl as cl
         except ImportError as exc:
             raise DelegateError(info.id, ErrorCode.INVALID, f"pyopencl can't be imported: {exc}") from exc
+        if os.getpid() != _first_process():
+            what = "OpenCL drivers don't survive a fork; start processes afresh (multiprocessing: spawn)"
+            raise DelegateError(info.id, ErrorCode.DEVICE_LOST, what)
         self._cl, self.info, self.traits = cl, info, traits
         self._lock = threading.Lock()
         self._constants: weakref.WeakValueDictionary[str, ClBuffer] = weakref.WeakValueDictionary()

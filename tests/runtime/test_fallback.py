@@ -18,6 +18,7 @@ from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.graph.graph import Array
 from delegraph.core.model.model import Model
 from delegraph.core.ops.opdef import Node
+from delegraph.core.runtime import border, loaded
 from delegraph.core.runtime.health import Health
 from delegraph.testing import faults
 
@@ -286,3 +287,35 @@ def test_the_receipt_says_what_ran_where_how_often_and_what_was_copied() -> None
     assert (found["echo:two"].ops, found["echo:two"].runs) == ((2,), 3)
     assert found["echo:two"].copied_bytes == 3 * X.nbytes  # two operands there, one result back
     assert all(segment.seconds > 0 and segment.plan == receipt.segments[0].plan for segment in receipt.segments)
+
+
+@pytest.mark.parametrize("method", ["open", "supports", "compile", "load"])
+def test_a_device_that_hangs_before_it_runs_costs_its_limit(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening, asking, compiling and loading are watched as well."""
+    for limit in ("ASK_LIMIT_S", "PREPARE_LIMIT_S"):
+        monkeypatch.setattr(border, limit, 0.2)
+    monkeypatch.setattr(loaded, "PREPARE_LIMIT_S", 0.2)
+    let_go = threading.Event()
+
+    class Stuck(EchoDelegate):
+        def open(self, device_id, options, host=None):  # type: ignore[no-untyped-def]
+            if method == "open":
+                let_go.wait(30)
+            opened = super().open(device_id, options, host)
+            if method != "open":
+                original = getattr(opened, method)
+
+                def stuck(*args: Any, **kwargs: Any) -> Any:
+                    let_go.wait(30)
+                    return original(*args, **kwargs)
+
+                monkeypatch.setattr(opened, method, stuck)
+            return opened
+
+    try:
+        with registered(Stuck("stuck", everything, may_hang=True)):
+            compiled = dg.compile(chain(), devices=["echo:stuck"])
+            check(compiled(X))
+            assert devices_of(compiled) & {"cpu", "reference"}
+    finally:
+        let_go.set()
