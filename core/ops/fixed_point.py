@@ -18,6 +18,8 @@ from delegraph.core.graph.graph import Array, Quantization
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
+BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0))
+"""The float32 just below a half: adding it and cutting off rounds halves up, and nothing that is less than one."""
 
 
 def round_half_away(x: Any) -> Any:
@@ -54,6 +56,13 @@ def quantize_multipliers(multipliers: npt.ArrayLike) -> tuple[Array, Array]:
     q = np.array([p[0] for p in pairs], np.int64).reshape(values.shape)
     shift = np.array([p[1] for p in pairs], np.int64).reshape(values.shape)
     return q, shift
+
+
+def checked_log2(scale: np.float32) -> int | None:
+    """log2 of a scale if it is a power of two, within 1e-3 of the exponent. Source: CheckedLog2."""
+    exponent = np.log(scale, dtype=np.float32) * (np.float32(1) / np.log(np.float32(2)))
+    rounded = np.rint(exponent)
+    return int(rounded) if abs(exponent - rounded) < 1e-3 else None
 
 
 def rounding_divide_by_pot(x: Array, exponent: Any) -> Array:
@@ -124,11 +133,11 @@ def multiply_by_quantized_multiplier_smaller_than_one_exp(x: Array, multiplier: 
 
 def count_leading_sign_bits(x: Array) -> Array:
     """How far int32 values can be shifted left: bits after the sign that equal it. Source: CountLeadingSignBits."""
-    return 31 - _bit_length(np.where(x < 0, ~x, x))
+    return 31 - bit_length(np.where(x < 0, ~x, x))
 
 
-def _bit_length(x: Array) -> Array:
-    """Bits that integers in [0, 2^32] take."""
+def bit_length(x: Array) -> Array:
+    """Bits that integers in [0, 2^53] take. int64."""
     return np.frexp(np.asarray(x, np.float64))[1].astype(np.int64)
 
 
@@ -146,9 +155,13 @@ def one_over_one_plus_x(x: Array) -> Array:
 
 
 def reciprocal(x: Array) -> tuple[Array, Array]:
-    """1 / x of integers in [1, 2^31) as (inverse, over): ``inverse · 2^(-31 - over)``. Source: GetReciprocal."""
-    zeros = 32 - _bit_length(x)
-    return one_over_one_plus_x((np.asarray(x, np.int64) << zeros) - (1 << 31)), 31 - zeros
+    """1 / x of integers from 1 up as (inverse, over): ``inverse · 2^(-31 - over)``. Source: GetReciprocal.
+
+    Of integers from 2^32 on, where LiteRT overflows, the highest 32 bits count.
+    """
+    n_bits = bit_length(x)
+    normal = (np.asarray(x, np.int64) >> np.maximum(n_bits - 32, 0)) << np.maximum(32 - n_bits, 0)
+    return one_over_one_plus_x(normal - (1 << 31)), n_bits - 1
 
 
 def inverse_square_root(x: Array) -> tuple[Array, Array]:
@@ -163,7 +176,7 @@ def inverse_square_root(x: Array) -> tuple[Array, Array]:
         large = value >= 1 << 29
         value = np.where(large, value // 4, value)
         shift += large
-    n_bits = np.frexp(value.astype(np.float64))[1].astype(np.int64)
+    n_bits = bit_length(value)
     pairs = (31 - n_bits) // 2 - 1
     shift -= pairs
     value = value << (2 * pairs) >> 1
@@ -215,10 +228,10 @@ def log_from_1(x: Array, x_bits: int, bits: int) -> Array:
     root, half_root, root_2 = _fraction(0.5**0.25), _fraction(0.5**0.5), 2.0**0.25
     quarter = 1 << (wide - 2)
     # x is a power of two times r, in two ways; the r next to 2^-1/4 is taken
-    zeros = 32 - _bit_length(x)
+    zeros = 32 - bit_length(x)
     r_a = shifted(high_mul(shifted(x, zeros - 1), half_root), 1)
     power_a = np.clip(shifted(x_bits - zeros, wide) + quarter, INT32_MIN, INT32_MAX)
-    zeros_b = 31 - _bit_length(high_mul(x, half_root))
+    zeros_b = 31 - bit_length(high_mul(x, half_root))
     r_b = shifted(x, zeros_b)
     power_b = np.clip(shifted(x_bits - zeros_b, wide) - quarter, INT32_MIN, INT32_MAX)
     r, power = np.minimum(r_a, r_b), np.maximum(power_a, power_b)

@@ -72,6 +72,12 @@ def conv_multipliers(node: Node, channels: int, x_slot: int = 0) -> tuple[Array,
     return q, shift
 
 
+def conv_weights_zero(node: Node, x_slot: int = 0) -> int:
+    """The zero point of a convolution's weights, input 1, as its kernels take it: that of int8 weights, which are
+    symmetric, is not read."""
+    return node.quantization(1).zero_point if node.input(x_slot).dtype is DType.UINT8 else 0
+
+
 def accumulated(sums: Array, bias: Array | None) -> Array:
     """Exact float sums plus a bias, as the 32-bit accumulator holds them: it wraps. int32."""
     acc = sums.astype(np.int64)
@@ -88,6 +94,13 @@ def rescaled(acc: Array, multiplier: Any, shift: Any, zero_point: int, low: int,
 
 
 # --- rules --------------------------------------------------------------------------------------------------------
+
+
+def expect_bias(node: Node, channels: int, slot: int = 2) -> None:
+    """Raises InvalidModel unless the bias, where there is one, has an element per output channel."""
+    if node.has_input(slot):
+        bias = node.input(slot)
+        node.expect(bias.n_elements == channels, f"inputs[{slot}]", f"a bias of {channels} elements", bias.shape)
 
 
 def weight_scales(channel_axis: int, x_slot: int = 0) -> Constraint:

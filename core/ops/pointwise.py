@@ -9,12 +9,14 @@ approximates functions: LUTPopulate, LUTLookup (kernels/internal/common.h).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Quantization, Shape
+from delegraph.core.ops import registry
 from delegraph.core.ops.broadcasting import BLOCK_ELEMENTS, elementwise, per_tensor
 from delegraph.core.ops.cases import integers, reals
 from delegraph.core.ops.expression import Expression, evaluate
@@ -107,6 +109,22 @@ def look_up(table: Array, x: Array) -> Array:
     return out
 
 
+def reference_table(node: Node) -> Array:
+    """What the op of a node with one 8-bit operand gives for every value of it, in the order of bit patterns: the bits
+    of its results, uint8 [256].
+
+    Made by the op's reference form itself, so right for every op. Raises InvalidModel where that can't be prepared.
+    """
+    x, op = node.input(0), registry.find(node.op.name)
+    inputs = (replace(x, shape=(256,), value=None), *node.inputs[1:])
+    small = replace(node, inputs=inputs, outputs=(replace(node.outputs[0], shape=(256,)),))
+    form = None if op is None else op.form(small)
+    assert form is not None
+    with np.errstate(all="ignore"):
+        (results,) = form.prepare(small)(all_values(x.dtype).astype(x.dtype.numpy))
+    return np.ascontiguousarray(results).view(np.uint8)
+
+
 def by_table(function_of: Callable[[Node], Function]) -> Callable[[Node], Kernel]:
     """``prepare`` of a form on one operand of 8 or 16 bits.
 
@@ -152,15 +170,7 @@ def approximation(node: Node, f: Function) -> Function:
     low, high = limits(dtype)
     if dtype is DType.INT16:
         table = _int16_points(x_q, y_q, f)
-
-        def interpolate(x: Array) -> Array:
-            index = 256 + (x >> 7)
-            base: Array = table[index]
-            slope: Array = (table[index + 1] - base).astype(np.int16).astype(np.int64)
-            y: Array = base + ((slope * (x & 0x7F) + 64) >> 7)
-            return y
-
-        return interpolate
+        return lambda x: interpolate(table, x)
 
     def quantize(x: Array) -> Array:
         y = f(x_q.scale * (x - x_q.zero_point).astype(np.float32))
@@ -169,6 +179,15 @@ def approximation(node: Node, f: Function) -> Function:
         return saturated.astype(np.int64)
 
     return quantize
+
+
+def interpolate(points: Array, x: Array) -> Array:
+    """The value at int16 values ``x`` of a table of 513 points; all held as int64. Source: LUTLookup."""
+    index = 256 + (x >> 7)
+    base: Array = points[index]
+    slope: Array = (points[index + 1] - base).astype(np.int16).astype(np.int64)
+    y: Array = base + ((slope * (x & 0x7F) + 64) >> 7)
+    return y
 
 
 def _int16_points(x_q: Quantization, y_q: Quantization, f: Function) -> Array:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.opdef import OpDef
 
 _ops: dict[str, OpDef] = {}
@@ -36,6 +37,13 @@ def all_ops() -> Iterator[OpDef]:
     """Every OpDef, by name."""
     _load()
     return iter(sorted(_ops.values(), key=lambda op: op.name))
+
+
+def expression_of(name: str) -> Expression:
+    """The formula of an elementwise op, which it must have."""
+    op = find(name)
+    assert op is not None and op.expression is not None, name
+    return op.expression
 
 
 def _add(op: OpDef) -> OpDef:

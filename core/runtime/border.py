@@ -29,7 +29,6 @@ from delegraph.core.abi.values import (
 from delegraph.core.errors import DelegraphError
 from delegraph.core.runtime.worker import worker_for
 
-
 T = TypeVar("T")
 
 ASK_LIMIT_S = 60.0

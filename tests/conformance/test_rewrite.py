@@ -7,11 +7,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+from tests.support import require, shared_path
 
 import delegraph as dg
 from delegraph.core.model.writer import write
 from delegraph.testing import Oracle, OracleCrashed, OracleError, recipe_inputs
-from tests.support import require, shared_path
 
 REAL = shared_path() / "models" / "real"
 QUICK_BYTES = 100_000

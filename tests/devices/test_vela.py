@@ -28,7 +28,7 @@ from delegraph.core.ops.opdef import Node, TensorSpec
 KNOWN = {"SHAPE"}
 """Ops that Vela takes and the profile leaves to the CPU: they are computed ahead of the run."""
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.by_hand
 
 
 def _models() -> list[Path]:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
 from tests.support import require, shared_path
 
 SCRIPT = """

@@ -17,7 +17,7 @@ from delegraph.core.graph.graph import Array, Quantization
 from delegraph.core.ops import bounds
 from delegraph.core.ops.broadcasting import per_tensor
 from delegraph.core.ops.expression import arg, attr, call
-from delegraph.core.ops.families.arithmetic import checked_log2
+from delegraph.core.ops.fixed_point import checked_log2
 from delegraph.core.ops.movement import one_type, symmetric_int16
 from delegraph.core.ops.opdef import Case, Constraint, Form, Kernel, Node, Operand, Result
 from delegraph.core.ops.pointwise import (

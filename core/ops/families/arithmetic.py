@@ -27,6 +27,7 @@ from delegraph.core.ops.broadcasting import elementwise, is_quantized, per_tenso
 from delegraph.core.ops.cases import integers
 from delegraph.core.ops.fixed_point import (
     activation_range,
+    checked_log2,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
     rounding_divide_by_pot,
@@ -35,29 +36,31 @@ from delegraph.core.ops.opdef import Case, Constraint, Form, Kernel, Node, Opera
 
 # --- quantized sums -----------------------------------------------------------------------------------------------
 
-LEFT_SHIFT = {"ADD": 20, "SUB": 20, "SQUARED_DIFFERENCE": 7}
+_LEFT_SHIFT = {"ADD": 20, "SUB": 20, "SQUARED_DIFFERENCE": 7}
 
 
-def _left_shift(node: Node) -> int:
-    return 15 if node.input(0).dtype is DType.INT16 else LEFT_SHIFT[node.op.name]
+def left_shift(node: Node) -> int:
+    """Bits by which operands less their zero points are shifted before they are scaled. Source: Prepare of add.cc,
+    sub.cc, squared_difference.cc."""
+    return 15 if node.input(0).dtype is DType.INT16 else _LEFT_SHIFT[node.op.name]
 
 
-def _sum_multipliers(node: Node) -> tuple[float, float, float]:
+def sum_multipliers(node: Node) -> tuple[float, float, float]:
     """What the two inputs and their sum (or its square) are multiplied by. Source: Prepare of add.cc, sub.cc,
     squared_difference.cc: the doubled scale and the product with the output's scale are float32."""
     s1, s2, s_out = (per_tensor(node, slot).scale for slot in (0, 1, None))
     twice = float(np.float32(2) * max(s1, s2))
-    shift = _left_shift(node)
+    shift = left_shift(node)
     if node.op.name == "SQUARED_DIFFERENCE":
         return float(s1) / twice, float(s2) / twice, twice * twice / float(np.float32(1 << 2 * shift) * s_out)
     return float(s1) / twice, float(s2) / twice, twice / float(np.float32(1 << shift) * s_out)
 
 
 def _sum_quantized(node: Node) -> Kernel:
-    m1, m2, m_out = (quantize_multiplier(m) for m in _sum_multipliers(node))
+    m1, m2, m_out = (quantize_multiplier(m) for m in sum_multipliers(node))
     zp1, zp2, zp_out = (per_tensor(node, slot).zero_point for slot in (0, 1, None))
     low, high = activation_range(activation_of(node), node.outputs[0].dtype, node.output_quantization())
-    shift, name = _left_shift(node), node.op.name
+    shift, name = left_shift(node), node.op.name
 
     def function(a: Array, b: Array) -> Any:
         x = multiply_by_quantized_multiplier((a.astype(np.int64) - zp1) << shift, *m1)
@@ -74,7 +77,7 @@ def _rescales_down(node: Node) -> str | None:
     """NOTE: from 1 on LiteRT aborts; except SUB, which above 1 shifts by a negative number, undefined in C."""
     if node.input(0).dtype not in (DType.INT8, DType.UINT8) and not _is_general_int16(node):
         return None
-    multiplier = _sum_multipliers(node)[2]
+    multiplier = sum_multipliers(node)[2]
     if multiplier < 1:
         return None
     return f"a multiplier of {multiplier:g}"
@@ -88,13 +91,6 @@ RESCALES_DOWN = Constraint(
 
 
 # --- int16 sums ---------------------------------------------------------------------------------------------------
-
-
-def checked_log2(scale: np.float32) -> int | None:
-    """log2 of a scale if it is a power of two, within 1e-3 of the exponent. Source: CheckedLog2."""
-    exponent = np.log(scale, dtype=np.float32) * (np.float32(1) / np.log(np.float32(2)))
-    rounded = np.rint(exponent)
-    return int(rounded) if abs(exponent - rounded) < 1e-3 else None
 
 
 def _is_plain_int16(node: Node) -> bool:

@@ -16,7 +16,7 @@ from delegraph.core.graph.graph import Array, Quantization, Shape
 from delegraph.core.ops import bounds
 from delegraph.core.ops.broadcasting import elementwise, fill, per_tensor
 from delegraph.core.ops.cases import booleans, integers, quantized, reals
-from delegraph.core.ops.fixed_point import multiply_by_quantized_multiplier, quantize_multiplier
+from delegraph.core.ops.fixed_point import BELOW_HALF, multiply_by_quantized_multiplier, quantize_multiplier
 from delegraph.core.ops.movement import symmetric_int16
 from delegraph.core.ops.opdef import Case, Constraint, Form, Kernel, Node, OpDef, Operand, Result
 from delegraph.core.ops.pointwise import by_table, c_int32, limits, narrow, same_shape, widen
@@ -60,17 +60,27 @@ _CAST_TYPES = "int64|int32|uint32|int16|uint16|uint8|int8|float16|bfloat16|float
 # --- QUANTIZE -----------------------------------------------------------------------------------------------------
 
 
-def _affine(node: Node, quantization: Quantization, name: str) -> tuple[Array, Array]:
-    """(scales float32, zero points int64) that broadcast to the tensor's shape."""
+def scale_shape(quantization: Quantization, shape: Shape) -> Shape:
+    """The shape in which the scales of a tensor of that shape broadcast to it: () per tensor."""
+    if quantization.scales.size == 1:
+        return ()
+    return tuple(n if i == quantization.axis else 1 for i, n in enumerate(shape))
+
+
+def affine(node: Node, quantization: Quantization, name: str) -> tuple[Array, Array]:
+    """(scales float32, zero points int64) that broadcast to the shape of input 0.
+
+    Raises:
+        InvalidModel: a scale is not above 0, or their number or axis does not fit. name: of the quantization.
+    """
     scales, zero_points, rank = quantization.scales, quantization.zero_points, len(node.input(0).shape)
     node.expect(bool(np.all(scales > 0)), name, "scales above 0", scales.min())
-    if scales.size == 1:
-        return scales.astype(np.float32).reshape(()), zero_points.reshape(())
-    axis = quantization.axis
-    node.expect(0 <= axis < rank, f"{name}.quantized_dimension", f"one of {rank} dimensions", axis)
-    size = node.input(0).shape[axis]
-    node.expect(scales.size == size, f"{name}.scale", f"{size} scales", scales.size)
-    shape = tuple(size if i == axis else 1 for i in range(rank))
+    if scales.size != 1:
+        axis = quantization.axis
+        node.expect(0 <= axis < rank, f"{name}.quantized_dimension", f"one of {rank} dimensions", axis)
+        size = node.input(0).shape[axis]
+        node.expect(scales.size == size, f"{name}.scale", f"{size} scales", scales.size)
+    shape = scale_shape(quantization, node.input(0).shape)
     return scales.astype(np.float32).reshape(shape), zero_points.reshape(shape)
 
 
@@ -80,13 +90,12 @@ def _quantize(node: Node) -> Kernel:
     Source: AffineQuantize, PerChannelQuantize (reference/quantize.h).
     """
     y = node.outputs[0]
-    scale, zero_point = _affine(node, node.output_quantization(), "outputs[0].quantization")
+    scale, zero_point = affine(node, node.output_quantization(), "outputs[0].quantization")
     low, high = _SMALL.get(y.dtype) or limits(y.dtype)
-    half = np.nextafter(np.float32(0.5), np.float32(0))
 
     def compute(x: Array, s: Array, zp: Array) -> Any:
         q = x / s
-        q += np.copysign(half, q)  # just less than a half, so that nothing below one is rounded up
+        q += np.copysign(BELOW_HALF, q)
         return np.clip((c_int32(q) + zp).astype(np.int32), low, high)  # the sum wraps, as in C
 
     def run(x: Array) -> Sequence[Array]:
@@ -130,7 +139,7 @@ SYMMETRIC = Constraint("symmetric_int16", "int16 to int16 must have the zero poi
 def _dequantize(node: Node) -> Kernel:
     """``scale · (x - zero_point)``, rounded once, per tensor or per channel. Source: Dequantize,
     PerChannelDequantize (reference/dequantize.h)."""
-    scale, zero_point = _affine(node, node.quantization(0), "inputs[0].quantization")
+    scale, zero_point = affine(node, node.quantization(0), "inputs[0].quantization")
 
     def compute(x: Array, s: Array, zp: Array) -> Any:
         real = x.astype(np.float32)
@@ -162,16 +171,15 @@ def _fake_quant(node: Node) -> Kernel:
     low, high, greatest = _fake_quant_range(node)
     scale = (high - low) / greatest
     zero_point = np.clip(-low / scale, np.float32(0), greatest)
-    zero_point = np.trunc(zero_point + np.nextafter(np.float32(0.5), np.float32(0)))
+    zero_point = np.trunc(zero_point + BELOW_HALF)
     nudged_low, nudged_high = -zero_point * scale, (greatest - zero_point) * scale
     inverse = np.float32(1) / scale
-    half = np.nextafter(np.float32(0.5), np.float32(0))
 
     def compute(x: Array) -> Any:
         # A NaN becomes the lower end: std::max(low, x) keeps its first argument unless it is less.
         shifted = np.where(x > nudged_low, x, nudged_low)
         shifted = np.minimum(shifted, nudged_high) - nudged_low
-        return np.trunc(shifted * inverse + half) * scale + nudged_low
+        return np.trunc(shifted * inverse + BELOW_HALF) * scale + nudged_low
 
     return elementwise(node, compute)
 

@@ -25,7 +25,9 @@ from delegraph.core.ops.integer_sums import (
     bias_scale,
     centred,
     conv_multipliers,
+    conv_weights_zero,
     exact_float,
+    expect_bias,
     rescaled,
     value_range,
     weight_scales,
@@ -36,18 +38,13 @@ from delegraph.core.ops.windows import Axis, pad_spatial, row_blocks, windows
 # --- shapes and work ----------------------------------------------------------------------------------------------
 
 
-def _axes(node: Node) -> tuple[Axis, Axis]:
+def window_axes(node: Node) -> tuple[Axis, Axis]:
+    """The windows along height and width."""
     x, w, o = node.input(0).shape, node.input(1).shape, node.options
     return (
         Axis.of(x[1], w[1], o.stride_h, o.dilation_h_factor, o.padding),
         Axis.of(x[2], w[2], o.stride_w, o.dilation_w_factor, o.padding),
     )
-
-
-def _expect_bias(node: Node, channels: int) -> None:
-    if node.has_input(2):
-        bias = node.input(2)
-        node.expect(bias.n_elements == channels, "inputs[2]", f"a bias of {channels} elements", bias.shape)
 
 
 def _conv_shapes(node: Node) -> Sequence[Shape | None]:
@@ -60,8 +57,8 @@ def _conv_shapes(node: Node) -> Sequence[Shape | None]:
         f"weights for {x[3]} input channels, in whole groups",
         w,
     )
-    _expect_bias(node, w[0])
-    h, ww = _axes(node)
+    expect_bias(node, w[0])
+    h, ww = window_axes(node)
     return [(x[0], h.out, ww.out, w[0])]
 
 
@@ -70,8 +67,8 @@ def _depthwise_shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
     node.expect(len(w) == 4 and w[0] == 1, "inputs[1]", "weights [1, h, w, channels]", w)
     node.expect(x[3] > 0 and w[3] % x[3] == 0, "inputs[1]", f"a multiple of {x[3]} channels", w)
-    _expect_bias(node, w[3])
-    h, ww = _axes(node)
+    expect_bias(node, w[3])
+    h, ww = window_axes(node)
     return [(x[0], h.out, ww.out, w[3])]
 
 
@@ -100,7 +97,7 @@ def _sum_conv(node: Node, x: Array, fill: Any, weights: Array, finish: Any, out:
 
     x [N, H, W, C]; weights [groups, window·C/groups, out/groups]; finish: (products [n, out] → array).
     """
-    h, w = _axes(node)
+    h, w = window_axes(node)
     groups, depth, per_group = weights.shape
     x = pad_spatial(x, h, w, fill)
     view = windows(x, h, w)
@@ -124,7 +121,7 @@ def _group_weights(w: Array, groups: int) -> Array:
 
 def _sum_depthwise(node: Node, x: Array, fill: Any, weights: Array, finish: Any, out: Array) -> None:
     """out[block] = finish(Σ taps x·w): x [N, H, W, C]; weights [h, w, C, multiplier]."""
-    h, w = _axes(node)
+    h, w = window_axes(node)
     x = pad_spatial(x, h, w, fill)
     view = windows(x, h, w)
     channels, multiplier = weights.shape[2:]
@@ -187,8 +184,7 @@ def _quantized(node: Node, depthwise: bool) -> Kernel:
     low, high = activation_range(node.options.fused_activation_function, y.dtype, node.output_quantization())
     channels = y.shape[3]
     multiplier, shift = conv_multipliers(node, channels)
-    # int8 weights are symmetric: their zero point is not read. uint8 weights have one.
-    w_zp = node.quantization(1).zero_point if node.input(0).dtype is DType.UINT8 else 0
+    w_zp = conv_weights_zero(node)
     x_range = value_range(node.input(0).dtype, x_zp)
     in_channels = node.input(0).shape[3]
 

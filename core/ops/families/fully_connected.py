@@ -26,6 +26,7 @@ from delegraph.core.ops.integer_sums import (
     blocks,
     centred,
     exact_float,
+    expect_bias,
     value_range,
     weight_scales,
 )
@@ -51,9 +52,8 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
     x, w = node.input(0).shape, node.input(1).shape
     node.expect(len(w) == 2, "inputs[1]", "2 dimensions", w)
     units, depth = w
-    if node.has_input(2) and depth > 0:
-        bias = node.input(2)
-        node.expect(bias.n_elements == units, "inputs[2]", f"a bias of {units} elements", bias.shape)
+    if depth > 0:
+        expect_bias(node, units)
     if node.options.keep_num_dims:
         node.expect(len(x) > 0 and x[-1] == depth, "inputs[0]", f"rows of {depth} elements", x)
         return [(*x[:-1], units)]
@@ -102,13 +102,27 @@ def _magnitude(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
     return _float(plain)(*(None if x is None else np.abs(x) for x in inputs))
 
 
+def weights_zero(node: Node) -> int:
+    """The weights' zero point as the kernels take it: a scale per unit means that they are symmetric, and that their
+    zero points are not read."""
+    w_q = node.quantization(1)
+    return w_q.zero_point if w_q.is_per_tensor else 0
+
+
+def rescaling_factors(node: Node) -> Array:
+    """What sums of 8-bit products are multiplied by: ``s_in · s_w / s_out``, float64 [1 or units]. Source:
+    FullyConnected, FullyConnectedPerChannel (reference/integer_ops/fully_connected.h)."""
+    x_q, y_q = per_tensor(node, 0), per_tensor(node, None)
+    scales = node.quantization(1).scales.astype(np.float64)
+    factors: Array = np.float64(x_q.scale) * scales / np.float64(y_q.scale)
+    return factors
+
+
 def _quantized(node: Node) -> Kernel:
-    x_q, w_q, y_q = per_tensor(node, 0), node.quantization(1), per_tensor(node, None)
+    x_q, y_q = per_tensor(node, 0), per_tensor(node, None)
     y = node.outputs[0]
     low, high = activation_range(node.options.fused_activation_function, y.dtype, y_q)
-    # A scale per unit means that the weights are symmetric: their zero points are not read.
-    w_zp = w_q.zero_point if w_q.is_per_tensor else 0
-    factor = np.float64(x_q.scale) * w_q.scales.astype(np.float64) / np.float64(y_q.scale)
+    w_zp, factor = weights_zero(node), rescaling_factors(node)
     x_range = value_range(node.input(0).dtype, x_q.zero_point)
 
     def pack(w: Array) -> Array:

@@ -78,9 +78,16 @@ def _integer_div(node: Node) -> Kernel:
 # --- quantized products and quotients -----------------------------------------------------------------------------
 
 
+def product_multiplier(node: Node) -> float:
+    """What the product of the operands less their zero points is multiplied by: computed in float32. Source: Prepare of
+    mul.cc."""
+    x, y, z = (per_tensor(node, slot).scale for slot in (0, 1, None))
+    return float(x * y / z)
+
+
 def _mul_quantized(node: Node) -> Kernel:
     (x, y, z) = (per_tensor(node, slot) for slot in (0, 1, None))
-    multiplier = quantize_multiplier(float(x.scale * y.scale / z.scale))
+    multiplier = quantize_multiplier(product_multiplier(node))
     low, high = activation_range(activation_of(node), node.outputs[0].dtype, z)
 
     def function(a: Array, b: Array) -> Any:

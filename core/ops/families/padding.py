@@ -66,9 +66,14 @@ def _pad_shapes(node: Node) -> Sequence[Shape | None]:
     return [tuple(before + n + after for n, (before, after) in zip(shape, pairs, strict=True))]
 
 
+def default_fill(node: Node) -> int:
+    """What PAD adds where no operand says so: the zero point of a quantized type, else 0. Source: Eval (pad.cc)."""
+    return params(node.outputs[0])[1] if node.input(0).dtype in QUANTIZED else 0
+
+
 def _pad(node: Node) -> Kernel:
     check = at_run(node)
-    fill = params(node.outputs[0])[1] if node.input(0).dtype in QUANTIZED else 0
+    fill = default_fill(node)
 
     def run(x: Array, paddings: Array, value: Array | None = None) -> Sequence[Array]:
         pairs = _paddings(check, x.ndim, numbers(paddings))

@@ -34,7 +34,8 @@ from delegraph.core.ops.windows import SAME, VALID, Axis, pad_spatial, row_block
 # --- shapes and work ----------------------------------------------------------------------------------------------
 
 
-def _axes(node: Node) -> tuple[Axis, Axis]:
+def window_axes(node: Node) -> tuple[Axis, Axis]:
+    """The windows along height and width."""
     x, o = node.input(0).shape, node.options
     return (
         Axis.of(x[1], o.filter_height, o.stride_h, 1, o.padding),
@@ -47,7 +48,7 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(len(x) == 4, "inputs[0]", "4 dimensions", x)
     for name in ("filter_height", "filter_width", "stride_h", "stride_w"):
         node.expect(getattr(o, name) > 0, name, "at least 1", getattr(o, name))
-    h, w = _axes(node)
+    h, w = window_axes(node)
     return [(x[0], h.out, w.out, x[3])]
 
 
@@ -110,7 +111,7 @@ def _counts(h: Axis, w: Axis) -> Array:
 def _by_rows(node: Node, x: Array, fill: Any, pool: Callable[[Array, Axis, Axis, slice], Array]) -> Array:
     """``pool(padded, h, w, rows)`` for blocks of output rows of each image; ``h`` tells the block's rows."""
     y = node.outputs[0]
-    h, w = map(_reaching, _axes(node))
+    h, w = map(_reaching, window_axes(node))
     out = np.empty(y.shape, y.dtype.numpy)
     if out.size == 0:
         return out
@@ -130,7 +131,7 @@ def _float_pool(finish: Callable[[Array, Array], Array], square: bool) -> Callab
 
     def prepare(node: Node) -> Kernel:
         activation = node.options.fused_activation_function
-        counts = _counts(*_axes(node)).astype(np.float32)
+        counts = _counts(*window_axes(node)).astype(np.float32)
 
         def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:
             with np.errstate(all="ignore"):
@@ -142,15 +143,16 @@ def _float_pool(finish: Callable[[Array, Array], Array], square: bool) -> Callab
     return prepare
 
 
-def _integer_range(node: Node) -> tuple[int, int]:
+def integer_range(node: Node) -> tuple[int, int]:
+    """The least and greatest integer that the fused activation lets through; without one no quantization is needed."""
     activation, y = node.options.fused_activation_function, node.outputs[0]
     return activation_range(activation, y.dtype, node.output_quantization() if activation else None)
 
 
 def _average_integer(node: Node) -> Kernel:
     """The mean of the stored integers, halves away from zero."""
-    low, high = _integer_range(node)
-    counts = _counts(*_axes(node)).astype(np.int32)
+    low, high = integer_range(node)
+    counts = _counts(*window_axes(node)).astype(np.int32)
 
     def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:
         sums = _separable(part.astype(np.int32), h, w, np.add)
@@ -162,7 +164,7 @@ def _average_integer(node: Node) -> Kernel:
 
 
 def _max_integer(node: Node) -> Kernel:
-    low, high = _integer_range(node)
+    low, high = integer_range(node)
     least = np.iinfo(node.outputs[0].dtype.numpy).min
 
     def pool(part: Array, h: Axis, w: Axis, rows: slice) -> Array:

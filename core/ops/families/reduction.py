@@ -14,6 +14,7 @@ from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Quantization, Shape
 from delegraph.core.ops import bounds
 from delegraph.core.ops.cases import booleans, integers, quantized, reals
+from delegraph.core.ops.movement import params
 from delegraph.core.ops.opdef import (
     Case,
     Constraint,
@@ -23,7 +24,6 @@ from delegraph.core.ops.opdef import (
     OpDef,
     Operand,
     Result,
-    TensorSpec,
     Work,
     forms,
     packed,
@@ -34,7 +34,7 @@ Axes = tuple[int, ...]
 # --- shapes and work ------------------------------------------------------------------------------------------------
 
 
-def _axes(values: Array, rank: int) -> Axes | None:
+def resolved_axes(values: Array, rank: int) -> Axes | None:
     """The axes that an axis operand names, sorted and each once; None if one is out of range.
 
     A scalar has nothing to reduce: its axes are not looked at. Source: ResolveAxisForShape.
@@ -55,7 +55,7 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
     shape, axis, keep_dims = node.input(0).shape, node.input(1), bool(node.options.keep_dims)
     node.expect(axis.dtype.is_integer, "inputs[1]", "integers", axis.dtype)
     if axis.value is not None:
-        axes = _axes(axis.value, len(shape))
+        axes = resolved_axes(axis.value, len(shape))
         node.expect(axes is not None, "inputs[1]", f"axes of {len(shape)} dimensions", axis.value.tolist())
         assert axes is not None
         return [reduced_shape(shape, axes, keep_dims)]
@@ -70,24 +70,18 @@ def _work(node: Node) -> Work:
     return Work(0, x.n_elements, x.size_bytes + node.input(1).size_bytes, y.size_bytes)
 
 
-def affine(spec: TensorSpec) -> tuple[float, int]:
-    """Scale and zero point as ``params`` holds them: zeros where there is no per-tensor quantization."""
-    q = spec.quantization
-    return (float(q.scale), q.zero_point) if q is not None and q.is_per_tensor else (0.0, 0)
-
-
 def _symmetric_int16(node: Node) -> str | None:
     x, y = node.input(0), node.outputs[0]
-    if x.dtype is not DType.INT16 or (affine(x)[1] == 0 and affine(y)[1] == 0):
+    if x.dtype is not DType.INT16 or (params(x)[1] == 0 and params(y)[1] == 0):
         return None
-    return f"{affine(x)[1]} and {affine(y)[1]}"
+    return f"{params(x)[1]} and {params(y)[1]}"
 
 
 def differing_quantization(node: Node) -> str | None:
     x, y = node.input(0), node.outputs[0]
-    if x.dtype not in (DType.INT8, DType.UINT8, DType.INT16) or affine(x) == affine(y):
+    if x.dtype not in (DType.INT8, DType.UINT8, DType.INT16) or params(x) == params(y):
         return None
-    return f"{affine(x)} and {affine(y)}"
+    return f"{params(x)} and {params(y)}"
 
 
 SYMMETRIC_INT16 = Constraint("symmetric_int16", "int16 tensors have zero point 0", _symmetric_int16)
@@ -109,7 +103,7 @@ def reducing_kernel(node: Node, reduce: Reduce) -> Kernel:
     rank = len(node.input(0).shape)
 
     def resolve(values: Array) -> Axes:
-        axes = _axes(values, rank)
+        axes = resolved_axes(values, rank)
         node.require(axes is not None, f"axes of {rank} dimensions", values.tolist())
         assert axes is not None
         return axes

@@ -89,8 +89,9 @@ def _mean_int(node: Node) -> Kernel:
     return reducing_kernel(node, reduce)
 
 
-def _mean_multiplier(multiplier: int, shift: int, n: int) -> tuple[int, int]:
-    """``multiplier / n`` with as many bits as fit. Source: QuantizedMeanOrSum (reference/reduce.h)."""
+def mean_multiplier(multiplier: int, shift: int, n: int) -> tuple[int, int]:
+    """``multiplier / n`` with as many bits as fit, as ``quantize_multiplier`` gives it: for the sum of ``n`` elements.
+    Source: QuantizedMeanOrSum (reference/reduce.h)."""
     extra = min(n.bit_length() - 1, 32, 31 + shift)
     return (multiplier << extra) // n, shift - extra
 
@@ -109,7 +110,7 @@ def _rescaled(node: Node, mean: bool) -> Kernel:
         n = n_reduced(x.shape, axes)
         sums = np.asarray(np.add.reduce(x, axis=axes, dtype=np.int32)).astype(np.int64)
         sums -= zp_in * n
-        factor = _mean_multiplier(multiplier, shift, n) if mean else (multiplier, shift)
+        factor = mean_multiplier(multiplier, shift, n) if mean else (multiplier, shift)
         scaled = multiply_by_quantized_multiplier(sums.astype(np.int32), *factor) + zp_out
         scaled = scaled.astype(np.int32)  # wraps before it is clamped
         return _saturated(scaled, dtype)

@@ -84,7 +84,7 @@ class Axis:
     high_weight: Array
 
 
-def _float_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> Axis:
+def float_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> Axis:
     """Source: ComputeInterpolationValues. All in float32; the weights come from the unclamped position."""
     scale = np.float32(n_in) / np.float32(n_out)
     if align_corners and n_out > 1:
@@ -97,7 +97,7 @@ def _float_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) ->
     return Axis(low, high, np.float32(1) - fraction, fraction)
 
 
-def _integer_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> Axis:
+def integer_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> Axis:
     """The same with 10 bits behind the point. Source: ComputeInterpolationValuesInteger."""
     scale = (1024 * n_in + n_out // 2) // n_out
     if align_corners and n_out > 1:
@@ -112,7 +112,7 @@ def _integer_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) 
     return Axis(np.minimum(low, n_in - 1), high, 1024 - fraction, fraction)
 
 
-def _nearest_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> Array:
+def nearest_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> Array:
     """Indices of the nearest neighbours. Source: GetNearestNeighbor."""
     if align_corners and n_out > 1:
         scale = np.float32(n_in - 1) / np.float32(n_out - 1)
@@ -123,17 +123,21 @@ def _nearest_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) 
     return np.asarray(np.clip(index, 0, n_in - 1))
 
 
+def axes_of(node: Node, make: Callable[[int, int, bool, bool], T], size: Sequence[int]) -> tuple[T, T]:
+    """``make`` for height and width with the node's options. size: new height and width."""
+    x, options = node.input(0).shape, node.options
+    h, w = (make(x[1 + i], int(size[i]), bool(options.align_corners), bool(options.half_pixel_centers)) for i in (0, 1))
+    return h, w
+
+
 def _axes(node: Node, make: Callable[[int, int, bool, bool], T], least: int) -> Callable[[Array], tuple[T, T]]:
     """A function from the size operand to the two axes: worked out once if the size is known."""
-    x, options = node.input(0).shape, node.options
+    x = node.input(0).shape
 
     def of(size: Array) -> tuple[T, T]:
         node.require(bool((size >= least).all()), f"sizes of at least {least}", size.tolist())
         node.require(x[1] > 0 and x[2] > 0 or not size.all(), "an image that is not empty", x)
-        h, w = (
-            make(x[1 + i], int(size[i]), bool(options.align_corners), bool(options.half_pixel_centers)) for i in (0, 1)
-        )
-        return h, w
+        return axes_of(node, make, size.tolist())
 
     return packed(node.input(1), of)
 
@@ -147,7 +151,7 @@ def _bilinear_float(node: Node) -> Kernel:
     Each product is rounded as the reference rounds it, (value · row weight) · column weight, and the four are added
     in its order: (y0, x0), (y1, x0), (y0, x1), (y1, x1).
     """
-    axes_of = _axes(node, _float_axis, 1)
+    axes_of = _axes(node, float_axis, 1)
     dtype = node.outputs[0].dtype.numpy
 
     def run(x: Array, size: Array) -> Sequence[Array]:
@@ -180,7 +184,7 @@ def _bilinear_float(node: Node) -> Kernel:
 
 def _bilinear_integer(node: Node) -> Kernel:
     """int8 and int16: the 20-bit product of values and weights, rounded half away from zero."""
-    axes_of = _axes(node, _integer_axis, 1)
+    axes_of = _axes(node, integer_axis, 1)
     dtype = node.outputs[0].dtype.numpy
     # Weights stay below 2^11 each, so that for int8 the sum fits 32 bits.
     wide = np.int32 if dtype == np.int8 else np.int64
@@ -210,7 +214,7 @@ def _bilinear_integer(node: Node) -> Kernel:
 
 
 def _nearest(node: Node) -> Kernel:
-    axes_of = _axes(node, _nearest_axis, 0)
+    axes_of = _axes(node, nearest_axis, 0)
 
     def run(x: Array, size: Array) -> Sequence[Array]:
         h, w = axes_of(size)

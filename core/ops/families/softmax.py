@@ -22,11 +22,12 @@ from delegraph.core.ops.broadcasting import per_tensor
 from delegraph.core.ops.cases import integers, quantized, reals
 from delegraph.core.ops.fixed_point import (
     INT32_MIN,
+    bit_length,
     exp_on_negative_values,
     log_from_1,
     multiply_by_quantized_multiplier,
-    one_over_one_plus_x,
     quantize_multiplier,
+    reciprocal,
     round_half_away,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
@@ -44,7 +45,7 @@ from delegraph.core.ops.opdef import (
     Work,
     elementwise_work,
 )
-from delegraph.core.ops.pointwise import limits
+from delegraph.core.ops.pointwise import interpolate, limits
 from delegraph.core.ops.rows import (
     SCALAR,
     by_rows,
@@ -114,6 +115,17 @@ def _scaled_distances(q: int, shift: int) -> tuple[Array, int]:
     return scaled, least
 
 
+def exponential_tables(node: Node) -> tuple[Array, Array]:
+    """SOFTMAX of 8 bits: e^-distance by the distance 0, 1, ... 255 from the row's maximum, as fractions of 2^31, and as
+    what is added up of it, fractions of 2^(31 - SUM_BITS). int64.
+
+    Raises:
+        InvalidModel: the input's scale makes no sense.
+    """
+    q, shift = quantize_multiplier(_multiplier(node.options.beta, float(per_tensor(node, 0).scale)))
+    return _exponentials(*_scaled_distances(q, shift))
+
+
 def _exponentials(scaled: Array, least: int) -> tuple[Array, Array]:
     """e^x of the scaled distances: fractions of 2^31, and of 2^19 for adding up. What does not count is 0."""
     exps = np.where(-np.arange(256) >= least, exp_on_negative_values(scaled, INTEGER_BITS), 0)
@@ -137,15 +149,14 @@ def _each(values: Callable[[Array], Array], distances: Array) -> Array:
 
 
 def _softmax_8_bits(node: Node) -> Kernel:
-    q, shift = quantize_multiplier(_multiplier(node.options.beta, float(per_tensor(node, 0).scale)))
-    exps, parts = _exponentials(*_scaled_distances(q, shift))
+    exps, parts = exponential_tables(node)
     out_type = node.outputs[0].dtype
     low, high = limits(out_type)
 
     def softmax(rows: Array) -> Array:
         distances = _distances(rows)
-        inverse, bits = _reciprocal(parts[distances].sum(axis=1, keepdims=True))
-        exponent = bits + 31 - out_type.bits
+        inverse, over = reciprocal(parts[distances].sum(axis=1, keepdims=True))
+        exponent = over + SUM_BITS - out_type.bits
 
         def values(at: Array) -> Array:
             product = saturating_rounding_doubling_high_mul(inverse, exps[at])
@@ -155,14 +166,6 @@ def _softmax_8_bits(node: Node) -> Kernel:
         return _each(values, distances)
 
     return by_rows(node, softmax)
-
-
-def _reciprocal(sums: Array) -> tuple[Array, Array]:
-    """1 / sums, of fractions of 2^19, as ``inverse · 2^(-31 - bits)``. Source: GetReciprocal."""
-    n_bits = np.frexp(sums.astype(np.float64))[1].astype(np.int64)
-    left = np.maximum(32 - n_bits, 0)
-    normal = (sums >> np.maximum(n_bits - 32, 0)) << left
-    return one_over_one_plus_x(normal - (1 << 31)), n_bits + (SUM_BITS - 32)
 
 
 def _log_softmax_8_bits(node: Node) -> Kernel:
@@ -191,7 +194,7 @@ def _log_softmax_8_bits(node: Node) -> Kernel:
 
 def _log(sums: Array) -> Array:
     """The logarithm, with INTEGER_BITS bits before the point, of sums in fractions of 2^19."""
-    over = np.maximum(np.frexp(sums.astype(np.float64))[1].astype(np.int64) - 31, 0)
+    over = np.maximum(bit_length(sums) - 31, 0)
     log_2 = round(math.log(2) * 2.0 ** (31 - INTEGER_BITS))
     log: Array = log_from_1(sums >> over, SUM_BITS, INTEGER_BITS) + over * log_2
     return log
@@ -201,7 +204,7 @@ def _log(sums: Array) -> Array:
 
 
 def _points(f: Callable[[Array], Array], low: float, high: float) -> Array:
-    """513 points of ``f`` over [low, high] as int16 fractions of 2^15, for ``_interpolate``.
+    """513 points of ``f`` over [low, high] as int16 fractions of 2^15, for ``interpolate``.
 
     Source: LUTPopulateInt16 (kernels/internal/common.h), in float64.
     """
@@ -218,14 +221,6 @@ def _points(f: Callable[[Array], Array], low: float, high: float) -> Array:
     return clipped
 
 
-def _interpolate(points: Array, x: Array) -> Array:
-    """The table's value at int16 values held as int64. Source: LUTLookup."""
-    index = 256 + (x >> 7)
-    base: Array = points[index]
-    y: Array = base + (((points[index + 1] - base) * (x & 0x7F) + 64) >> 7)
-    return y
-
-
 def _softmax_int16(node: Node) -> Kernel:
     """Exponentials and the reciprocal of their sum come from tables. Source: SoftmaxInt16."""
     scale = float(per_tensor(node, 0).scale * np.float32(node.options.beta)) / (10.0 / 65535.0)
@@ -233,14 +228,14 @@ def _softmax_int16(node: Node) -> Kernel:
     exp_points = _points(np.exp, 10.0 / 65535 * -65535, 0.0)
     reciprocal_points = _points(lambda x: 1 / (1 + x), 0.0, 1.0 / 65535 * 65535)
     distances = multiply_by_quantized_multiplier(-np.arange(1 << 16, dtype=np.int64), q, shift)
-    exps = _interpolate(exp_points, np.clip(distances + 32767, -32768, 32767))
+    exps = interpolate(exp_points, np.clip(distances + 32767, -32768, 32767))
 
     def softmax(rows: Array) -> Array:
         parts = exps[_distances(rows)]
         sums = parts.sum(axis=1, keepdims=True)
-        n_bits = np.frexp(sums.astype(np.float64))[1].astype(np.int64)
+        n_bits = bit_length(sums)
         normal = ((sums << np.maximum(31 - n_bits, 0)) + (1 << 13)) >> 14
-        inverse = _interpolate(reciprocal_points, np.clip(normal - (1 << 15) - (1 << 16), -32768, 32767))
+        inverse = interpolate(reciprocal_points, np.clip(normal - (1 << 15) - (1 << 16), -32768, 32767))
         right = n_bits - 1
         y: Array = np.clip((parts * inverse + (1 << (right - 1))) >> right, 0, 32767)
         return y

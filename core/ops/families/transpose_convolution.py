@@ -24,7 +24,9 @@ from delegraph.core.ops.integer_sums import (
     blocks,
     centred,
     conv_multipliers,
+    conv_weights_zero,
     exact_float,
+    expect_bias,
     rescaled,
     value_range,
     weight_scales,
@@ -87,9 +89,7 @@ def _shapes(node: Node) -> Sequence[Shape | None]:
     node.expect(w[3] == x[3], "inputs[1]", f"weights for {x[3]} channels", w)
     for name in ("stride_h", "stride_w"):
         node.expect(0 < getattr(node.options, name) < 1 << 15, name, "1 to 32767", getattr(node.options, name))
-    if node.has_input(BIAS):
-        bias = node.input(BIAS)
-        node.expect(bias.n_elements == w[0], "inputs[3]", f"a bias of {w[0]} elements", bias.shape)
+    expect_bias(node, w[0], BIAS)
     dims = known(node, SHAPE)
     return [None if dims is None else _output_shape(node, node.expect, dims)]
 
@@ -160,8 +160,7 @@ def _quantized(node: Node) -> Kernel:
     x_q, y_q, y = node.quantization(INPUT), node.output_quantization(), node.outputs[0]
     low, high = activation_range(node.options.fused_activation_function, y.dtype, y_q)
     multiplier, shift = conv_multipliers(node, node.input(WEIGHTS).shape[0], INPUT)
-    # int8 weights are symmetric: their zero point is not read
-    w_zp = node.quantization(WEIGHTS).zero_point if y.dtype is DType.UINT8 else 0
+    w_zp = conv_weights_zero(node, INPUT)
     x_range = value_range(node.input(INPUT).dtype, x_q.zero_point)
 
     def pack(w: Array) -> Array:

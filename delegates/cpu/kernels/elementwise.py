@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from delegraph.core.ops.expression import Expression
+from delegraph.core.ops.fixed_point import BELOW_HALF
 from delegraph.delegates.cpu.ir import Function, Value, const, vector
 from delegraph.delegates.cpu.isa import Target
 from delegraph.delegates.cpu.kernels.fixed import multiply, to_int32
@@ -123,12 +124,12 @@ class QuantizedSum:
     """ADD and SUB of 8 bits: both operands to one scale, added, to the output's.
 
     Parameters: for a, b and the sum (zero point, multiplier, left, right), then low and high. Source:
-    core.ops.families.arithmetic._sum_quantized.
+    core.ops.families.arithmetic.
     """
 
     name: str
     dtype: str
-    left_shift: int = 20
+    left_shift: int
 
     @property
     def stem(self) -> str:
@@ -173,7 +174,7 @@ def finish(f: Function, y: Value, zero_point: Value, low: Value, high: Value) ->
 @dataclass(frozen=True)
 class Quantize:
     """float32 → 8 bits. Operands: x and, per channel, scale and zero point (float, i32), else parameters: scale
-    (float), zero point, low, high. Source: core.ops.families.conversion._quantize."""
+    (float), zero point, low, high. Source: core.ops.families.conversion."""
 
     dtype: str
     per_channel: bool = False
@@ -188,7 +189,7 @@ class Quantize:
     def compute(self, f: Function, target: Target, ready: Sequence[Value], operands: Sequence[Value]) -> Value:
         scale, zero_point = operands[1:3] if self.per_channel else ready[:2]
         q = f.binary("fdiv", operands[0], scale)
-        almost_half = const(q.type, 0.49999997019767761)
+        almost_half = const(q.type, float(BELOW_HALF))
         q = f.add(q, f.intrinsic("copysign", almost_half, q))
         y = f.clamp(f.add(to_int32(f, q), zero_point), ready[2], ready[3])
         return f.convert("trunc", y, y.type.replace("i32", "i8"))

@@ -85,7 +85,7 @@ def general_scale(f: Function, x: Value, pointer: Value, zero_point: Value, low:
 
 def double_scale(f: Function, x: Value, pointer: Value, zero_point: Value) -> Value:
     """``round(x * factor) + zero_point`` in double, halves away from zero; what leaves int32 gives -2^31, and the sum
-    wraps. pointer: factors (double). Source: core.ops.families.fully_connected._rescaled."""
+    wraps. pointer: factors (double). Source: core.ops.families.fully_connected."""
     lanes = lanes_of(x.type)
     factor = f.load(vector(lanes, "double"), pointer)
     y = f.mul(f.convert("sitofp", x, factor.type), factor)

@@ -11,8 +11,6 @@ from delegraph.core.ops.expression import Expression
 from delegraph.delegates.cpu.ir import Function, Value, const, lanes_of, vector
 from delegraph.delegates.cpu.isa import Target
 
-LARGEST = 3.4028234663852886e38
-
 
 def fma(f: Function, target: Target, a: Value, b: Value, c: Value) -> Value:
     """``a * b + c``, rounded once where the CPU can."""

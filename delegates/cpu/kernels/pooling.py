@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from delegraph.core.ops.fixed_point import LARGEST_FLOAT
 from delegraph.delegates.cpu.ir import Function, Value, const, vector, zero
 from delegraph.delegates.cpu.isa import Target
 from delegraph.delegates.cpu.kernels.elementwise import words
 from delegraph.delegates.cpu.kernels.kernel import nest, tiles, width
-from delegraph.delegates.cpu.kernels.mathematics import LARGEST
 
 Along = tuple[int, int, int, int, int]
 """Size, window, stride, padding before, number of outputs."""
@@ -49,7 +49,8 @@ class Pool:
                 with f.loop(0, self.columns[4]) as x, tiles(f, self.channels, lanes) as channel:
                     x0, n_x = self._inside(f, x.index, self.columns)
                     first = f.at(f.at(f.at(in_i, y0, row), x0, pixel), channel, size)
-                    total = zero(type_) if self.kind == "average" else const(type_, -LARGEST if is_float else -128)
+                    least = -LARGEST_FLOAT if is_float else -128
+                    total = zero(type_) if self.kind == "average" else const(type_, least)
                     with f.loop(0, n_y, carry=[total]) as ky:
                         line = f.at(first, ky.index, row)
                         with f.loop(0, n_x, carry=ky.carry) as kx:

@@ -108,7 +108,7 @@ FAMILIES: tuple[Family, ...] = (
                 (Stream("float", (0, 28)), Stream("float", (4, 0), inner=False)),
                 (3, 5, 7),
             ),
-            Elementwise(QuantizedSum("ADD", "i8"), _BYTES, (_BYTES, _BYTES), (37,)),
+            Elementwise(QuantizedSum("ADD", "i8", 20), _BYTES, (_BYTES, _BYTES), (37,)),
             Elementwise(QuantizedProduct("i8"), _BYTES, (_BYTES, _BYTES), (37,)),
             Elementwise(Quantize("i8"), _BYTES, (_FLOATS,), (37,)),
             Elementwise(Dequantize("u8"), _FLOATS, (Stream("u8", ()),), (37,)),

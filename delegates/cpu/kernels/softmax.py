@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from delegraph.core.ops.families.softmax import SUM_BITS
 from delegraph.delegates.cpu.ir import Function, Value, const, vector
 from delegraph.delegates.cpu.isa import Target
 from delegraph.delegates.cpu.kernels.kernel import nest, spans, width
@@ -131,7 +132,7 @@ class SoftmaxBytes:
         for _ in range(3):
             rest = f.sub(const("i64", 1 << 29), _high_mul(f, half, y))
             y = f.add(y, _saturated(f, f.binary("shl", _high_mul(f, y, rest), 2)))
-        return _saturated(f, f.binary("shl", y, 1)), f.add(n_bits, 12 - 32 + 31 - 8)
+        return _saturated(f, f.binary("shl", y, 1)), f.add(n_bits, SUM_BITS - 32 + 31 - 8)
 
 
 def _high_mul(f: Function, a: Value, b: Value) -> Value:

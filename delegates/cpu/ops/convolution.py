@@ -9,8 +9,10 @@ import numpy as np
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.broadcasting import per_tensor
+from delegraph.core.ops.families.convolution import window_axes
+from delegraph.core.ops.families.fully_connected import rescaling_factors, weights_zero
 from delegraph.core.ops.fixed_point import activation_bounds, activation_range
-from delegraph.core.ops.integer_sums import conv_multipliers, value_range
+from delegraph.core.ops.integer_sums import conv_multipliers, conv_weights_zero, value_range
 from delegraph.core.ops.opdef import Node
 from delegraph.core.ops.windows import Axis
 from delegraph.delegates.cpu import packing
@@ -102,10 +104,9 @@ def _fixed_block(low: Lowering, node: Node, sums: Sums, bias: Array, index: Arra
 
 def _double_block(low: Lowering, node: Node, bias: Array, index: Array, w_zero: int) -> tuple[Ref, str]:
     """Constants of FULLY_CONNECTED's rescaling."""
-    x_q, w_q, y_q = per_tensor(node, 0), node.quantization(1), per_tensor(node, None)
+    y_q = per_tensor(node, None)
     least, most = activation_range(node.options.fused_activation_function, node.outputs[0].dtype, y_q)
-    factor = np.float64(x_q.scale) * w_q.scales.astype(np.float64) / np.float64(y_q.scale)
-    factors = packing.vectors_of(np.broadcast_to(factor, bias.shape), index).astype(np.float64)
+    factors = packing.vectors_of(np.broadcast_to(rescaling_factors(node), bias.shape), index).astype(np.float64)
     head = packing.head(least, most, y_q.zero_point, w_zero)
     arranged = packing.wrapped_int32(packing.vectors_of(packing.wrapped_int32(bias), index))
     return low.constant(packing.block(head, [arranged, factors])), "double"
@@ -226,14 +227,10 @@ def _float_part(low: Lowering, node: Node, channels: int, index: Array, group: i
 
 
 def _weights_zero(node: Node, op: str) -> int:
-    """The weights' zero point, where the op reads it: int8 convolutions take it for 0."""
-    w = node.input(1)
-    if w.dtype is DType.FLOAT32:
+    """The weights' zero point, where the op reads it."""
+    if node.input(1).dtype is DType.FLOAT32:
         return 0
-    q = node.quantization(1)
-    if op == "fully_connected":
-        return q.zero_point if q.is_per_tensor else 0
-    return q.zero_point if w.dtype is DType.UINT8 else 0
+    return weights_zero(node) if op == "fully_connected" else conv_weights_zero(node)
 
 
 def rescaling(node: Node) -> object:
@@ -259,9 +256,7 @@ def real_rescaling(node: Node) -> object:
 
 @lowering("CONV_2D", *TYPES, constraints=(WEIGHTS_CONSTANT, BIAS_CONSTANT, computable(rescaling)))
 def lower_conv(low: Lowering, node: Node) -> None:
-    x, w, o = node.input(0), node.input(1), node.options
-    h = Axis.of(x.shape[1], w.shape[1], o.stride_h, o.dilation_h_factor, o.padding)
-    v = Axis.of(x.shape[2], w.shape[2], o.stride_w, o.dilation_w_factor, o.padding)
+    x, w, (h, v) = node.input(0), node.input(1), window_axes(node)
     groups, dot = x.shape[3] // w.shape[3], dot_kind(low.target, x.dtype)
     joined = groups == 1 and v.dilation == 1
     depth = w.shape[2] * w.shape[3] if joined else w.shape[3]
@@ -295,9 +290,7 @@ def lower_fully_connected(low: Lowering, node: Node) -> None:
 
 @lowering("DEPTHWISE_CONV_2D", *TYPES, constraints=(WEIGHTS_CONSTANT, BIAS_CONSTANT, computable(rescaling)))
 def lower_depthwise(low: Lowering, node: Node) -> None:
-    x, w, y, o = node.input(0), node.input(1), node.outputs[0], node.options
-    h = Axis.of(x.shape[1], w.shape[1], o.stride_h, o.dilation_h_factor, o.padding)
-    v = Axis.of(x.shape[2], w.shape[2], o.stride_w, o.dilation_w_factor, o.padding)
+    x, w, y, (h, v) = node.input(0), node.input(1), node.outputs[0], window_axes(node)
     channels = w.shape[3]
     is_float = x.dtype is DType.FLOAT32
     value = node.input(1).value

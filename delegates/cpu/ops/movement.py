@@ -8,7 +8,8 @@ import numpy as np
 
 from delegraph.core.graph.dtype import DType
 from delegraph.core.ops.families.joining import rescale_table
-from delegraph.core.ops.movement import QUANTIZED, params
+from delegraph.core.ops.families.padding import default_fill
+from delegraph.core.ops.movement import params
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.cpu.constraints import constant
 from delegraph.delegates.cpu.kernels.movement import Copy, Fill, LookUp
@@ -57,7 +58,7 @@ def lower_pad(low: Lowering, node: Node) -> None:
     if node.has_input(2):
         fill = np.asarray(node.input(2).value).reshape(())
     else:
-        fill = np.asarray(params(y)[1] if x.dtype in QUANTIZED else 0, x.dtype.numpy)
+        fill = np.asarray(default_fill(node), x.dtype.numpy)
     size = x.dtype.numpy.itemsize
     out = low.output(node)
     if x.shape != y.shape:

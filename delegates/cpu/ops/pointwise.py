@@ -6,19 +6,13 @@ A table holds the op's own reference results for all 256 values, so it is exact 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
-
-from delegraph.core.graph.graph import Array
-from delegraph.core.ops import registry as core_registry
-from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.fixed_point import activation_bounds
 from delegraph.core.ops.opdef import Node
-from delegraph.core.ops.pointwise import all_values
+from delegraph.core.ops.pointwise import reference_table
+from delegraph.core.ops.registry import expression_of
 from delegraph.delegates.cpu.constraints import computable
 from delegraph.delegates.cpu.kernels.elementwise import BYTES, Body, Elementwise, Formula, Stream
-from delegraph.delegates.cpu.kernels.mathematics import LARGEST
 from delegraph.delegates.cpu.kernels.movement import LookUp
 from delegraph.delegates.cpu.lower import Lowering, Ref
 from delegraph.delegates.cpu.ops.registry import lowering
@@ -54,12 +48,6 @@ def operand(low: Lowering, node: Node, slot: int) -> tuple[Ref, str, tuple[int, 
     return low.input(node, slot), ELEMENTS[str(spec.dtype)], spec.shape
 
 
-def expression_of(node: Node) -> Expression:
-    opdef = core_registry.find(node.op.name)
-    assert opdef is not None and opdef.expression is not None
-    return opdef.expression
-
-
 # --- formulas -----------------------------------------------------------------------------------------------------
 
 
@@ -68,46 +56,31 @@ def expression_of(node: Node) -> Expression:
     "float32 -> float32",
 )
 def lower_unary(low: Lowering, node: Node) -> None:
-    body = Formula(node.op.name, expression_of(node))
+    body = Formula(node.op.name, expression_of(node.op.name))
     emit_elementwise(low, node, body, [operand(low, node, 0)], low.words(0))
 
 
 @lowering("LEAKY_RELU", "float32 -> float32")
 def lower_leaky_relu(low: Lowering, node: Node) -> None:
-    body = Formula(node.op.name, expression_of(node), ("alpha",))
+    body = Formula(node.op.name, expression_of(node.op.name), ("alpha",))
     emit_elementwise(low, node, body, [operand(low, node, 0)], low.words(node.options.alpha, floats=1))
 
 
 @lowering("MAXIMUM MINIMUM PRELU SQUARED_DIFFERENCE", "float32, float32 -> float32")
 def lower_binary(low: Lowering, node: Node) -> None:
-    body = Formula(node.op.name, expression_of(node))
+    body = Formula(node.op.name, expression_of(node.op.name))
     emit_elementwise(low, node, body, [operand(low, node, 0), operand(low, node, 1)], low.words(0))
 
 
 @lowering("ADD SUB MUL DIV", "float32, float32 -> float32")
 def lower_arithmetic(low: Lowering, node: Node) -> None:
     """Results stay finite: the limits of no activation are those of finite numbers."""
-    least, most = activation_bounds(node.options.fused_activation_function)
-    parameters = low.words(max(least, -LARGEST), min(most, LARGEST), floats=2)
-    body = Formula(node.op.name, expression_of(node), clamps=True)
+    parameters = low.words(*activation_bounds(node.options.fused_activation_function), floats=2)
+    body = Formula(node.op.name, expression_of(node.op.name), clamps=True)
     emit_elementwise(low, node, body, [operand(low, node, 0), operand(low, node, 1)], parameters)
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
-
-
-def reference_table(node: Node) -> Array:
-    """The results of an op on one 8-bit operand for every value of it, in the order of bit patterns: uint8 [256]."""
-    x = node.input(0)
-    values = all_values(x.dtype).astype(x.dtype.numpy)
-    inputs = (replace(x, shape=(256,), value=None), *node.inputs[1:])
-    small = replace(node, inputs=inputs, outputs=(replace(node.outputs[0], shape=(256,)),))
-    opdef = core_registry.find(node.op.name)
-    form = None if opdef is None else opdef.form(small)
-    assert form is not None
-    with np.errstate(all="ignore"):
-        (result,) = form.prepare(small)(values)
-    return np.ascontiguousarray(result).view(np.uint8)
 
 
 @lowering(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from delegraph.core.graph.dtype import DType
-from delegraph.core.ops.fixed_point import activation_bounds, activation_range
+from delegraph.core.ops.families.pooling import integer_range, window_axes
+from delegraph.core.ops.fixed_point import activation_bounds
 from delegraph.core.ops.opdef import Node
-from delegraph.core.ops.windows import Axis
 from delegraph.delegates.cpu.constraints import CpuConstraint, computable
 from delegraph.delegates.cpu.kernels.pooling import Pool
 from delegraph.delegates.cpu.lower import Lowering
@@ -28,10 +28,9 @@ WINDOW = CpuConstraint(
 
 def bounds(node: Node) -> tuple[float, float]:
     """The least and the greatest result."""
-    activation, y = node.options.fused_activation_function, node.outputs[0]
-    if y.dtype is DType.FLOAT32:
-        return activation_bounds(activation)
-    return activation_range(activation, y.dtype, node.output_quantization() if activation else None)
+    if node.outputs[0].dtype is DType.FLOAT32:
+        return activation_bounds(node.options.fused_activation_function)
+    return integer_range(node)
 
 
 @lowering(
@@ -40,9 +39,7 @@ def bounds(node: Node) -> tuple[float, float]:
     constraints=(WINDOW, computable(bounds)),
 )
 def lower_pool(low: Lowering, node: Node) -> None:
-    x, o = node.input(0), node.options
-    h = Axis.of(x.shape[1], o.filter_height, o.stride_h, 1, o.padding)
-    v = Axis.of(x.shape[2], o.filter_width, o.stride_w, 1, o.padding)
+    x, (h, v) = node.input(0), window_axes(node)
     parameters = low.words(*bounds(node), floats=2 if x.dtype is DType.FLOAT32 else 0)
     kernel = Pool(
         "max" if node.op.name == "MAX_POOL_2D" else "average",

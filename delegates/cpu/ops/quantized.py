@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegraph.core.graph.graph import Quantization
+from delegraph.core.graph.graph import Array
 from delegraph.core.ops.broadcasting import per_tensor
-from delegraph.core.ops.families.arithmetic import _sum_multipliers
-from delegraph.core.ops.families.conversion import _affine as affine
+from delegraph.core.ops.families.arithmetic import left_shift, sum_multipliers
+from delegraph.core.ops.families.conversion import affine
+from delegraph.core.ops.families.multiplication import product_multiplier
 from delegraph.core.ops.fixed_point import activation_range, quantize_multiplier
 from delegraph.core.ops.opdef import Node
 from delegraph.core.ops.pointwise import limits
@@ -30,7 +31,7 @@ def _bounds(node: Node) -> tuple[int, int]:
 
 def sum_parameters(node: Node) -> tuple[int, ...]:
     """See kernels.elementwise.QuantizedSum."""
-    m1, m2, m_out = (fixed(m) for m in _sum_multipliers(node))
+    m1, m2, m_out = (fixed(m) for m in sum_multipliers(node))
     zp1, zp2, zp_out = (per_tensor(node, slot).zero_point for slot in (0, 1, None))
     return zp1, *m1, zp2, *m2, zp_out, *m_out, *_bounds(node)
 
@@ -38,14 +39,14 @@ def sum_parameters(node: Node) -> tuple[int, ...]:
 @lowering("ADD SUB", "int8, int8 -> int8", "uint8, uint8 -> uint8", constraints=(computable(sum_parameters),))
 def lower_sum(low: Lowering, node: Node) -> None:
     parameters = low.words(*sum_parameters(node))
-    body = QuantizedSum(node.op.name, ELEMENTS[str(node.outputs[0].dtype)])
+    body = QuantizedSum(node.op.name, ELEMENTS[str(node.outputs[0].dtype)], left_shift(node))
     emit_elementwise(low, node, body, [operand(low, node, 0), operand(low, node, 1)], parameters)
 
 
 def product_parameters(node: Node) -> tuple[int, ...]:
     """See kernels.elementwise.QuantizedProduct."""
     x, y, z = (per_tensor(node, slot) for slot in (0, 1, None))
-    multiplier = fixed(float(x.scale * y.scale / z.scale))
+    multiplier = fixed(product_multiplier(node))
     return x.zero_point, y.zero_point, z.zero_point, *multiplier, *_bounds(node)
 
 
@@ -57,25 +58,32 @@ def lower_product(low: Lowering, node: Node) -> None:
 
 
 def _scales(
-    low: Lowering, node: Node, q: Quantization, *more: int
+    low: Lowering, scales: Array, zero_points: Array, *more: int
 ) -> tuple[list[tuple[Ref, str, tuple[int, ...]]], Ref]:
     """Scales and zero points as operands (per channel) or as parameters."""
-    if q.scales.size == 1:
-        return [], low.words(float(q.scale), q.zero_point, *more, floats=1)
-    shape = tuple(n if axis == q.axis else 1 for axis, n in enumerate(node.input(0).shape))
-    scales = low.constant(np.asarray(q.scales, np.float32))
-    zero_points = low.constant(np.asarray(q.zero_points).astype(np.int32))
-    return [(scales, "float", shape), (zero_points, "i32", shape)], low.words(0.0, 0, *more, floats=1)
+    if scales.shape == ():
+        return [], low.words(float(scales), int(zero_points), *more, floats=1)
+    places = low.constant(scales), low.constant(zero_points.astype(np.int32))
+    operands = [(place, element, scales.shape) for place, element in zip(places, ("float", "i32"), strict=True)]
+    return operands, low.words(0.0, 0, *more, floats=1)
+
+
+def _of_output(node: Node) -> tuple[Array, Array]:
+    return affine(node, node.output_quantization(), "outputs[0].quantization")
+
+
+def _of_input(node: Node) -> tuple[Array, Array]:
+    return affine(node, node.quantization(0), "inputs[0].quantization")
 
 
 @lowering(
     "QUANTIZE",
     "float32 -> int8|uint8",
-    constraints=(computable(lambda node: affine(node, node.output_quantization(), "outputs[0].quantization")),),
+    constraints=(computable(_of_output),),
 )
 def lower_quantize(low: Lowering, node: Node) -> None:
-    q, dtype = node.output_quantization(), node.outputs[0].dtype
-    more, parameters = _scales(low, node, q, *limits(dtype))
+    dtype = node.outputs[0].dtype
+    more, parameters = _scales(low, *_of_output(node), *limits(dtype))
     body = Quantize(ELEMENTS[str(dtype)], per_channel=bool(more))
     emit_elementwise(low, node, body, [operand(low, node, 0), *more], parameters)
 
@@ -83,10 +91,9 @@ def lower_quantize(low: Lowering, node: Node) -> None:
 @lowering(
     "DEQUANTIZE",
     "int8|uint8 -> float32",
-    constraints=(computable(lambda node: affine(node, node.quantization(0), "inputs[0].quantization")),),
+    constraints=(computable(_of_input),),
 )
 def lower_dequantize(low: Lowering, node: Node) -> None:
-    q = node.quantization(0)
-    more, parameters = _scales(low, node, q)
+    more, parameters = _scales(low, *_of_input(node))
     body = Dequantize(ELEMENTS[str(node.input(0).dtype)], per_channel=bool(more))
     emit_elementwise(low, node, body, [operand(low, node, 0), *more], parameters)

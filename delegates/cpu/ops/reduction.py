@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from delegraph.core.graph.dtype import DType
-from delegraph.core.ops.families.reduction import _axes, n_reduced
-from delegraph.core.ops.families.reduction_sums import _mean_multiplier
+from delegraph.core.ops.families.reduction import n_reduced, resolved_axes
+from delegraph.core.ops.families.reduction_sums import mean_multiplier
 from delegraph.core.ops.fixed_point import quantize_multiplier
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.cpu.constraints import computable, constant
@@ -18,7 +18,7 @@ from delegraph.delegates.cpu.ops.registry import lowering
 
 def _reduced(node: Node) -> tuple[int, ...]:
     axis = node.input(1).value
-    return () if axis is None else _axes(np.asarray(axis), len(node.input(0).shape)) or ()
+    return () if axis is None else resolved_axes(np.asarray(axis), len(node.input(0).shape)) or ()
 
 
 def parameters(node: Node) -> tuple[float, ...]:
@@ -28,7 +28,7 @@ def parameters(node: Node) -> tuple[float, ...]:
         return (float(n),)
     q, out = node.quantization(0), node.output_quantization()
     node.expect(float(out.scale) > 0, "outputs[0].quantization", "a scale above 0", out.scale)
-    multiplier, shift = _mean_multiplier(*quantize_multiplier(float(q.scale) / float(out.scale)), max(n, 1))
+    multiplier, shift = mean_multiplier(*quantize_multiplier(float(q.scale) / float(out.scale)), max(n, 1))
     return q.zero_point * n, multiplier, max(shift, 0), max(-shift, 0), out.zero_point
 
 

@@ -30,12 +30,12 @@ def _table(axis: resize.Axis, step: int) -> Array:
     "RESIZE_BILINEAR", *(f"{t}, int32 -> {t}" for t in ("float32", "int8", "uint8")), constraints=(SIZE_CONSTANT,)
 )
 def lower_bilinear(low: Lowering, node: Node) -> None:
-    x, y, o = node.input(0), node.outputs[0], node.options
-    axis = resize._integer_axis if x.dtype is DType.INT8 else resize._float_axis
+    x, y = node.input(0), node.outputs[0]
+    axis = resize.integer_axis if x.dtype is DType.INT8 else resize.float_axis
     pixel = x.shape[3] * x.dtype.numpy.itemsize
     tables = [
-        low.constant(_table(axis(x.shape[k], y.shape[k], bool(o.align_corners), bool(o.half_pixel_centers)), step))
-        for k, step in ((1, x.shape[2] * pixel), (2, pixel))
+        low.constant(_table(along, step))
+        for along, step in zip(resize.axes_of(node, axis, y.shape[1:3]), (x.shape[2] * pixel, pixel), strict=True)
     ]
     image = x.shape[1] * x.shape[2] * pixel
     kernel = Bilinear(ELEMENTS[str(x.dtype)], x.shape[0], image, y.shape[1], y.shape[2], x.shape[3])
@@ -48,12 +48,10 @@ def lower_bilinear(low: Lowering, node: Node) -> None:
     constraints=(SIZE_CONSTANT,),
 )
 def lower_nearest(low: Lowering, node: Node) -> None:
-    x, y, o = node.input(0), node.outputs[0], node.options
+    x, y = node.input(0), node.outputs[0]
     pixel = x.shape[3] * x.dtype.numpy.itemsize
-    tables = []
-    for k, step in ((1, x.shape[2] * pixel), (2, pixel)):
-        index = resize._nearest_axis(x.shape[k], y.shape[k], bool(o.align_corners), bool(o.half_pixel_centers))
-        tables.append(low.constant((index * step).astype(np.int32)))
+    rows, columns = resize.axes_of(node, resize.nearest_axis, y.shape[1:3])
+    tables = [low.constant((index * n).astype(np.int32)) for index, n in ((rows, x.shape[2] * pixel), (columns, pixel))]
     image = x.shape[1] * x.shape[2] * pixel
     kernel = Nearest(x.shape[0], image, y.shape[1], y.shape[2], pixel)
     low.emit(kernel, low.output(node), low.input(node, 0), *tables)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegraph.core.graph.graph import Array
-from delegraph.core.ops.broadcasting import per_tensor
-from delegraph.core.ops.families.softmax import _exponentials, _multiplier, _scaled_distances
-from delegraph.core.ops.fixed_point import quantize_multiplier
+from delegraph.core.ops.families.softmax import exponential_tables
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.cpu.constraints import computable
 from delegraph.delegates.cpu.kernels.softmax import SoftmaxBytes, SoftmaxFloat
@@ -27,14 +24,8 @@ def lower_float(low: Lowering, node: Node) -> None:
     low.emit(SoftmaxFloat(*_rows(node)), low.output(node), low.input(node, 0), parameters)
 
 
-def tables(node: Node) -> tuple[Array, Array]:
-    """Exponentials by distance from the maximum, and what of them is added up."""
-    q, shift = quantize_multiplier(_multiplier(node.options.beta, float(per_tensor(node, 0).scale)))
-    return _exponentials(*_scaled_distances(q, shift))
-
-
-@lowering("SOFTMAX", "int8 -> int8", "uint8 -> uint8", constraints=(computable(tables),))
+@lowering("SOFTMAX", "int8 -> int8", "uint8 -> uint8", constraints=(computable(exponential_tables),))
 def lower_bytes(low: Lowering, node: Node) -> None:
-    exponentials, parts = (low.constant(t.astype(np.int32)) for t in tables(node))
+    exponentials, parts = (low.constant(t.astype(np.int32)) for t in exponential_tables(node))
     kernel = SoftmaxBytes(ELEMENTS[str(node.input(0).dtype)], *_rows(node))
     low.emit(kernel, low.output(node), low.input(node, 0), exponentials, parts)

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from delegraph.core.ops.broadcasting import per_tensor
+from delegraph.core.ops.families.arithmetic import left_shift, sum_multipliers
+from delegraph.core.ops.families.multiplication import product_multiplier
 from delegraph.core.ops.fixed_point import activation_range, quantize_multiplier
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.indexing import broadcast_offset
 from delegraph.delegates.opencl.launches import Arg, Emitter, Int, Read, Write
 from delegraph.delegates.opencl.lowering import Lowering
 from delegraph.delegates.opencl.rules import ACTIVATION
-
-_LEFT_SHIFT = 20
-"""Operands of a sum are brought to the scale 2 · max(s1, s2) / 2^20."""
 
 _BODY = """
 const int i = get_global_id(0);
@@ -28,7 +27,7 @@ const int b = (int)q[{b}] - b_zero;
 y[i] = requantize({total}, q_out, shift_out, zero, low, high);
 """
 
-_SCALED = "rescale({x} * (1 << 20), q_{x}, shift_{x})"
+_SCALED = "rescale({x} * (1 << {left}), q_{x}, shift_{x})"
 
 
 def _emit(node: Node, emit: Emitter, total: str, more: Sequence[Arg], multiplier: tuple[int, int]) -> None:
@@ -60,18 +59,15 @@ def c_byte(node: Node) -> str:
 
 
 def _emit_sum(node: Node, emit: Emitter) -> None:
-    a, b, y = (per_tensor(node, slot).scale for slot in (0, 1, None))
-    twice = float(np.float32(2) * max(a, b))
-    (q_a, shift_a), (q_b, shift_b) = quantize_multiplier(float(a) / twice), quantize_multiplier(float(b) / twice)
-    out = quantize_multiplier(twice / float(np.float32(1 << _LEFT_SHIFT) * y))
+    (q_a, shift_a), (q_b, shift_b), out = (quantize_multiplier(m) for m in sum_multipliers(node))
     more = (Int("q_a", q_a), Int("shift_a", shift_a), Int("q_b", q_b), Int("shift_b", shift_b))
     sign = "+" if node.op.name == "ADD" else "-"
-    _emit(node, emit, f"{_SCALED.format(x='a')} {sign} {_SCALED.format(x='b')}", more, out)
+    a, b = (_SCALED.format(x=x, left=left_shift(node)) for x in "ab")
+    _emit(node, emit, f"{a} {sign} {b}", more, out)
 
 
 def _emit_product(node: Node, emit: Emitter) -> None:
-    a, b, y = (per_tensor(node, slot).scale for slot in (0, 1, None))
-    _emit(node, emit, "a * b", (), quantize_multiplier(float(a * b / y)))
+    _emit(node, emit, "a * b", (), quantize_multiplier(product_multiplier(node)))
 
 
 _TYPES = ("int8, int8 -> int8", "uint8, uint8 -> uint8")

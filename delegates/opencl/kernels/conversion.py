@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from delegraph.core.graph.graph import Quantization
+from delegraph.core.ops.families.conversion import scale_shape
+from delegraph.core.ops.fixed_point import BELOW_HALF
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.delegates.opencl.indexing import broadcast_offset
 from delegraph.delegates.opencl.kernels.sums import CTYPES
@@ -42,7 +44,7 @@ def _emit_quantize(node: Node, emit: Emitter) -> None:
         Int("low", int(info.min)),
         Int("high", int(info.max)),
     )
-    half = float(np.nextafter(np.float32(0.5), np.float32(0))).hex() + "f"
+    half = float(BELOW_HALF).hex() + "f"
     body = _QUANTIZE.format(channel=_channel(y, q), half=half, ratio=divided("x[i]", "scales[c]", emit.traits))
     emit.launch(f"quantize_{y.dtype}", y.n_elements, args, body)
 
@@ -66,11 +68,7 @@ def _parameters(q: Quantization, emit: Emitter) -> tuple[Read, Read]:
 
 def _channel(spec: TensorSpec, q: Quantization) -> str:
     """The number of element ``i``'s scale."""
-    if q.scales.size == 1:
-        return "0"
-    axis = q.axis
-    channels = tuple(n if k == axis else 1 for k, n in enumerate(spec.shape))
-    return broadcast_offset(spec.shape, channels)
+    return broadcast_offset(spec.shape, scale_shape(q, spec.shape))
 
 
 LOWERINGS = (

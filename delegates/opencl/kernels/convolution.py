@@ -8,8 +8,8 @@ Integer sums are modulo 2^32, as the reference's accumulator.
 from __future__ import annotations
 
 from delegraph.core.graph.dtype import DType
+from delegraph.core.ops.families.convolution import window_axes
 from delegraph.core.ops.opdef import Node
-from delegraph.core.ops.windows import Axis
 from delegraph.delegates.opencl.kernels.sums import (
     CONSTANT_BIAS,
     CONSTANT_WEIGHTS,
@@ -182,9 +182,7 @@ def _finish(node: Node, emit: Emitter, groups: int) -> tuple[Arg, ...]:
 
 
 def _geometry(node: Node) -> tuple[Arg, ...]:
-    x, w, y, o = node.input(0).shape, node.input(1).shape, node.outputs[0].shape, node.options
-    h = Axis.of(x[1], w[1], o.stride_h, o.dilation_h_factor, o.padding)
-    v = Axis.of(x[2], w[2], o.stride_w, o.dilation_w_factor, o.padding)
+    x, y, (h, v) = node.input(0).shape, node.outputs[0].shape, window_axes(node)
     values = {
         "in_h": x[1],
         "in_w": x[2],

@@ -8,40 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from delegraph.core.graph.dtype import DType
-from delegraph.core.ops import registry
 from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.fixed_point import activation_bounds
 from delegraph.core.ops.opdef import Node
+from delegraph.core.ops.registry import expression_of
 from delegraph.delegates.opencl.launches import Emitter
 from delegraph.delegates.opencl.lowering import Formula, Lowering, Rule
 from delegraph.delegates.opencl.rules import ACTIVATION, DIVISION, less_accurate, needs_fp64
 
-LARGEST = float(np.finfo(np.float32).max)
-
-
-def _expression(node: Node) -> Expression:
-    opdef = registry.find(node.op.name)
-    assert opdef is not None and opdef.expression is not None
-    return opdef.expression
-
 
 def _plain(node: Node) -> Formula:
-    return Formula(_expression(node), {})
+    return Formula(expression_of(node.op.name), {})
 
 
 def _activated(node: Node) -> Formula:
     """With the fused activation; without one, infinities become the largest finite number, as in the reference."""
-    low, high = activation_bounds(int(node.options.fused_activation_function))
-    limits = (Expression("const", (max(low, -LARGEST),)), Expression("const", (min(high, LARGEST),)))
-    return Formula(Expression("clamp", (_expression(node), *limits)), {})
+    bounds = activation_bounds(int(node.options.fused_activation_function))
+    limits = (Expression("const", (bound,)) for bound in bounds)
+    return Formula(Expression("clamp", (expression_of(node.op.name), *limits)), {})
 
 
 def _with(*names: str) -> Callable[[Node], Formula]:
     """The expression with these options as its attributes."""
-    return lambda node: Formula(_expression(node), {name: float(getattr(node.options, name)) for name in names})
+    return lambda node: Formula(
+        expression_of(node.op.name), {name: float(getattr(node.options, name)) for name in names}
+    )
 
 
 def _fused(node: Node, emit: Emitter) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from delegraph.core.graph.dtype import DType
-from delegraph.core.ops.broadcasting import per_tensor
+from delegraph.core.ops.families.fully_connected import rescaling_factors, weights_zero
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.kernels.sums import (
     CONSTANT_BIAS,
@@ -87,16 +87,11 @@ def _emit(node: Node, emit: Emitter) -> None:
 
 
 def _byte_args(node: Node, emit: Emitter, units: int) -> tuple[Arg, ...]:
-    """Source: core.ops.families.fully_connected: a scale per unit means that zero points of weights are not read."""
-    w_q = node.quantization(1)
-    scales = np.broadcast_to(w_q.scales.astype(np.float64), (units,))
-    factor = np.float64(per_tensor(node, 0).scale) * scales / np.float64(per_tensor(node, None).scale)
-    w_zero = w_q.zero_point if w_q.is_per_tensor else 0
-    rest = tuple(Int("w_zero", w_zero) if arg.name == "w_zero" else arg for arg in zero_args(node))
+    factor = np.broadcast_to(rescaling_factors(node), (units,))
     return (
         Read("int", "bias", emit.blob(grouped(bias_values(node, units), 1))),
         Read("double", "factor", emit.blob(grouped(factor, 1))),
-        *rest,
+        *zero_args(node, weights_zero(node)),
     )
 
 

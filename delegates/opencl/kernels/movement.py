@@ -13,6 +13,7 @@ import numpy as np
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.families.joining import rescale_table
+from delegraph.core.ops.families.padding import default_fill
 from delegraph.core.ops.movement import params
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.indexing import dense_strides
@@ -113,16 +114,14 @@ def _emit_pad(node: Node, emit: Emitter) -> None:
 
 
 def _fill_bits(node: Node) -> int:
-    """The value around the data: the operand, else the zero point of a quantized type, else 0. As a signed integer of
-    the type's bits."""
+    """The value around the data, as a signed integer of the type's bits."""
     y = node.outputs[0]
     if node.has_input(2):
         value = node.input(2).value
         assert value is not None
         fill = np.asarray(value.reshape(-1)[:1], y.dtype.numpy)
     else:
-        zero = params(y)[1] if y.dtype in (DType.INT8, DType.UINT8, DType.INT16) else 0
-        fill = np.array([zero], y.dtype.numpy)
+        fill = np.array([default_fill(node)], y.dtype.numpy)
     return int(fill.view(f"i{fill.itemsize}")[0])
 
 

@@ -6,9 +6,9 @@ Float sums are added up row by row, as the reference does, so that they are equa
 from __future__ import annotations
 
 from delegraph.core.graph.dtype import DType
-from delegraph.core.ops.fixed_point import activation_bounds, activation_range
+from delegraph.core.ops.families.pooling import integer_range, window_axes
+from delegraph.core.ops.fixed_point import activation_bounds
 from delegraph.core.ops.opdef import Node
-from delegraph.core.ops.windows import Axis
 from delegraph.delegates.opencl.kernels.sums import CTYPES
 from delegraph.delegates.opencl.launches import Arg, Emitter, Float, Int, Read, Write
 from delegraph.delegates.opencl.lowering import Lowering
@@ -61,18 +61,15 @@ def _text(node: Node, emit: Emitter) -> dict[str, str]:
 
 
 def _limits(node: Node) -> tuple[Arg, Arg]:
-    activation, y = int(node.options.fused_activation_function), node.outputs[0]
-    if y.dtype is DType.FLOAT32:
-        bounds = activation_bounds(activation)
+    if node.outputs[0].dtype is DType.FLOAT32:
+        bounds = activation_bounds(int(node.options.fused_activation_function))
         return Float("low", bounds[0]), Float("high", bounds[1])
-    limits = activation_range(activation, y.dtype, node.output_quantization() if activation else None)
+    limits = integer_range(node)
     return Int("low", limits[0]), Int("high", limits[1])
 
 
 def _emit(node: Node, emit: Emitter) -> None:
-    x, y, o = node.input(0), node.outputs[0], node.options
-    h = Axis.of(x.shape[1], o.filter_height, o.stride_h, 1, o.padding)
-    w = Axis.of(x.shape[2], o.filter_width, o.stride_w, 1, o.padding)
+    x, y, (h, w) = node.input(0), node.outputs[0], window_axes(node)
     ctype = CTYPES[x.dtype]
     args = (
         Read(ctype, "x", emit.input(node, 0)),

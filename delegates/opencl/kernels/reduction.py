@@ -5,11 +5,11 @@ Float sums carry their rounding error along (Kahan), so that their length does n
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from delegraph.core.graph.dtype import DType
+from delegraph.core.ops.families.reduction import n_reduced, resolved_axes
+from delegraph.core.ops.families.reduction_sums import mean_multiplier
 from delegraph.core.ops.fixed_point import quantize_multiplier
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.indexing import dense_strides, merged, offset
@@ -47,37 +47,32 @@ y[i] = clamp(as_int(as_uint(scaled) + as_uint(zero)), low, high);
 """
 
 
-def _axes(node: Node) -> list[int]:
-    value = node.input(1).value
-    assert value is not None
-    rank = len(node.input(0).shape)
-    return sorted({int(axis) % rank for axis in value.reshape(-1)}) if rank else []
-
-
 def _emit(node: Node, emit: Emitter) -> None:
-    x, y, axes = node.input(0), node.outputs[0], _axes(node)
+    x, y, axis = node.input(0), node.outputs[0], node.input(1).value
+    axes = None if axis is None else resolved_axes(axis, len(x.shape))
+    assert axes is not None
     strides = dense_strides(x.shape)
     kept = [axis for axis in range(len(x.shape)) if axis not in axes]
     base, step = (
         offset(merged([x.shape[a] for a in part], [strides[a] for a in part]), index)
         for part, index in ((kept, "i"), (axes, "k"))
     )
-    n_reduced = math.prod(x.shape[axis] for axis in axes)
+    n = n_reduced(x.shape, axes)
     ctype = CTYPES[x.dtype]
     args = (
         Read(ctype, "x", emit.input(node, 0)),
         Write(ctype, "y", emit.output(node)),
         Int("n", y.n_elements),
-        Int("n_reduced", n_reduced),
+        Int("n_reduced", n),
     )
     if x.dtype is DType.FLOAT32:
         mean = divided("total", "(float)n_reduced", emit.traits)
         emit.launch("mean_float32", y.n_elements, args, _FLOAT.format(base=base, step=step, mean=mean))
         return
     x_q, y_q, info = node.quantization(0), node.output_quantization(), np.iinfo(y.dtype.numpy)
-    q, shift = _multiplier(*quantize_multiplier(float(x_q.scale) / float(y_q.scale)), n_reduced)
+    q, shift = mean_multiplier(*quantize_multiplier(float(x_q.scale) / float(y_q.scale)), n)
     more = (
-        Int("zero_share", _wrapped(x_q.zero_point * n_reduced)),
+        Int("zero_share", _wrapped(x_q.zero_point * n)),
         Int("q", q),
         Int("shift", shift),
         Int("zero", y_q.zero_point),
@@ -86,12 +81,6 @@ def _emit(node: Node, emit: Emitter) -> None:
     )
     body = _BYTES.format(ctype=ctype, base=base, step=step)
     emit.launch(f"mean_{x.dtype}", y.n_elements, (*args, *more), body)
-
-
-def _multiplier(multiplier: int, shift: int, n: int) -> tuple[int, int]:
-    """``multiplier / n`` with as many bits as fit. Source: core.ops.families.reduction_sums, QuantizedMeanOrSum."""
-    extra = min(n.bit_length() - 1, 32, 31 + shift)
-    return (multiplier << extra) // n, shift - extra
 
 
 def _wrapped(value: int) -> int:

@@ -1,7 +1,6 @@
 """RESIZE_BILINEAR: a work item makes one element, from tables of neighbours and weights per axis.
 
-Imports core.ops, launches, lowering. Source: core.ops.families.resize; ComputeInterpolationValues and its integer form
-(resize_bilinear.h).
+Imports core.ops, launches, lowering. Source: core.ops.families.resize.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import numpy as np
 
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
+from delegraph.core.ops.families.resize import Axis, axes_of, float_axis, integer_axis
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.kernels.sums import CTYPES
 from delegraph.delegates.opencl.launches import Emitter, Int, Read, Write
@@ -39,40 +39,18 @@ _FINISH = {
 }
 
 
-def _float_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> tuple[Array, Array]:
-    """[out, 2] neighbours and weights, in float32; the weights come from the unclamped position."""
-    scale = np.float32(n_in) / np.float32(n_out)
-    if align_corners and n_out > 1:
-        scale = np.float32(n_in - 1) / np.float32(n_out - 1)
-    at = np.arange(n_out, dtype=np.float32)
-    at = (at + np.float32(0.5)) * scale - np.float32(0.5) if half_pixel else at * scale
-    low = np.clip(np.floor(at).astype(np.int32), 0, n_in - 1)
-    high = np.minimum(np.ceil(at).astype(np.int32), n_in - 1)
-    fraction = at - low.astype(np.float32)
-    return np.stack([low, high], 1), np.stack([np.float32(1) - fraction, fraction], 1)
-
-
-def _integer_axis(n_in: int, n_out: int, align_corners: bool, half_pixel: bool) -> tuple[Array, Array]:
-    """The same with 10 bits behind the point."""
-    scale = (1024 * n_in + n_out // 2) // n_out
-    if align_corners and n_out > 1:
-        scale = (1024 * (n_in - 1) + (n_out - 1) // 2) // (n_out - 1)
-    at = np.arange(n_out, dtype=np.int64) * scale
-    if half_pixel:
-        at += scale // 2 - 512
-    low = np.maximum(at >> 10, 0)
-    high = np.minimum((at + 1023) >> 10, n_in - 1)
-    fraction = at - 1024 * low
-    neighbours = np.stack([np.minimum(low, n_in - 1), high], 1).astype(np.int32)
-    return neighbours, np.stack([1024 - fraction, fraction], 1).astype(np.int32)
+def _tables(axis: Axis, weight_type: type[np.float32] | type[np.int32]) -> tuple[Array, Array]:
+    """[out, 2] neighbours (int32) and weights."""
+    neighbours = np.stack([axis.low, axis.high], 1).astype(np.int32)
+    return neighbours, np.stack([axis.low_weight, axis.high_weight], 1).astype(weight_type)
 
 
 def _emit(node: Node, emit: Emitter) -> None:
-    x, y, options = node.input(0), node.outputs[0], node.options
+    x, y = node.input(0), node.outputs[0]
     is_integer = x.dtype is DType.INT8
-    corners = bool(options.align_corners), bool(options.half_pixel_centers)
-    make = _integer_axis if is_integer else _float_axis
-    (rows, row_weights), (columns, column_weights) = (make(x.shape[k], y.shape[k], *corners) for k in (1, 2))
+    make, weight_type = (integer_axis, np.int32) if is_integer else (float_axis, np.float32)
+    h, w = axes_of(node, make, y.shape[1:3])
+    (rows, row_weights), (columns, column_weights) = _tables(h, weight_type), _tables(w, weight_type)
     ctype, wide = CTYPES[x.dtype], "int" if is_integer else "float"
     args = (
         Read(ctype, "x", emit.input(node, 0)),

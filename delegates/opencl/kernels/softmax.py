@@ -2,31 +2,20 @@
 
 The reference adds the exponentials up from left to right; so does the first item of the group, over values that all of
 them made. Of 8 bits, exponentials are tables over the distance from the row's maximum.
-Source: core.ops.families.softmax; PreprocessSoftmaxScaling, reference/softmax.h.
+Source: core.ops.families.softmax.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from delegraph.core.graph.graph import Array
-from delegraph.core.ops.broadcasting import per_tensor
-from delegraph.core.ops.fixed_point import (
-    exp_on_negative_values,
-    quantize_multiplier,
-    rounding_divide_by_pot,
-    saturating_rounding_doubling_high_mul,
-)
+from delegraph.core.ops.families.softmax import SUM_BITS, exponential_tables
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.kernels.sums import CTYPES
 from delegraph.delegates.opencl.launches import GROUP, Emitter, Float, Int, Read, Write
 from delegraph.delegates.opencl.lowering import Lowering
 from delegraph.delegates.opencl.render import divided
 from delegraph.delegates.opencl.rules import less_accurate
-
-_INTEGER_BITS, _SUM_BITS = 5, 12
 
 _FLOAT = """
 __local float most_of[{group}];
@@ -94,7 +83,7 @@ def _emit_float(node: Node, emit: Emitter) -> None:
 
 def _emit_bytes(node: Node, emit: Emitter) -> None:
     x, y, depth = node.input(0), node.outputs[0], node.input(0).shape[-1]
-    exps, parts = _tables(node)
+    exps, parts = (t.astype(np.int32) for t in exponential_tables(node))
     ctype, info = CTYPES[x.dtype], np.iinfo(y.dtype.numpy)
     args = (
         Read(ctype, "x", emit.input(node, 0)),
@@ -106,19 +95,8 @@ def _emit_bytes(node: Node, emit: Emitter) -> None:
         Int("high", int(info.max)),
     )
     # n_bits + SUM_BITS - 32 are the bits of the reciprocal, 31 - 8 those that the output has less.
-    body = _BYTES.format(group=GROUP, ctype=ctype, shift=_SUM_BITS - 32 + 31 - y.dtype.bits)
+    body = _BYTES.format(group=GROUP, ctype=ctype, shift=SUM_BITS - 32 + 31 - y.dtype.bits)
     emit.launch(f"softmax_{x.dtype}", x.n_elements // depth * GROUP, args, body)
-
-
-def _tables(node: Node) -> tuple[Array, Array]:
-    """e^-distance for the distances 0 to 255 from the maximum: fractions of 2^31, and of 2^19 for adding up (int32)."""
-    scale = float(node.options.beta) * float(per_tensor(node, 0).scale)
-    q, shift = quantize_multiplier(min(scale * 2.0 ** (31 - _INTEGER_BITS), 2.0**31 - 1))
-    least = -math.floor(((1 << _INTEGER_BITS) - 1) * 2.0 ** (31 - _INTEGER_BITS) / 2.0**shift)
-    distances = -np.arange(256, dtype=np.int64)
-    scaled = saturating_rounding_doubling_high_mul(np.maximum(distances, least) << shift, q)
-    exps = np.where(distances >= least, exp_on_negative_values(scaled, _INTEGER_BITS), 0)
-    return exps.astype(np.int32), rounding_divide_by_pot(exps, _SUM_BITS).astype(np.int32)
 
 
 _EXP = less_accurate("8 units in the last place", lambda traits: not traits.fp64)

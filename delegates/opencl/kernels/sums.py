@@ -10,7 +10,7 @@ import numpy as np
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.fixed_point import activation_bounds, activation_range
-from delegraph.core.ops.integer_sums import conv_multipliers
+from delegraph.core.ops.integer_sums import conv_multipliers, conv_weights_zero
 from delegraph.core.ops.opdef import Node
 from delegraph.delegates.opencl.launches import Arg, Emitter, Float, Int, Read
 from delegraph.delegates.opencl.layouts import pad_lanes
@@ -42,11 +42,10 @@ def float_args(node: Node, emit: Emitter, bias: Array) -> tuple[Arg, ...]:
     return (Read("float", "bias", emit.blob(bias)), Float("low", low), Float("high", high))
 
 
-def zero_args(node: Node) -> tuple[Arg, ...]:
-    """Zero points and limits. int8 weights are symmetric: their zero point is not read."""
+def zero_args(node: Node, w_zero: int) -> tuple[Arg, ...]:
+    """Zero points and limits. w_zero: the weights' zero point, as the op takes it."""
     y_q = node.output_quantization()
     low, high = activation_range(int(node.options.fused_activation_function), node.outputs[0].dtype, y_q)
-    w_zero = node.quantization(1).zero_point if node.input(0).dtype is DType.UINT8 else 0
     return (
         Int("x_zero", node.quantization(0).zero_point),
         Int("w_zero", w_zero),
@@ -62,4 +61,4 @@ def fixed_point_args(node: Node, emit: Emitter, channels: int, groups: int) -> t
     columns = [grouped(np.asarray(v, np.int32), groups) for v in (bias_values(node, channels), q, shift)]
     names = ("bias", "q", "shift")
     reads = tuple(Read("int", name, emit.blob(v)) for name, v in zip(names, columns, strict=True))
-    return (*reads, *zero_args(node))
+    return (*reads, *zero_args(node, conv_weights_zero(node)))

@@ -5,13 +5,8 @@ Imports core.ops, launches, lowering.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
-
-from delegraph.core.graph.graph import Array
-from delegraph.core.ops import registry
 from delegraph.core.ops.opdef import Node
+from delegraph.core.ops.pointwise import reference_table
 from delegraph.delegates.opencl.launches import Emitter, Int, Read, Write
 from delegraph.delegates.opencl.lowering import Lowering
 
@@ -22,21 +17,8 @@ y[i] = table[x[i]];
 """
 
 
-def table_of(node: Node) -> Array:
-    """The node's results for every value of its 8-bit input, in the order of bit patterns."""
-    opdef = registry.find(node.op.name)
-    assert opdef is not None
-    x, y = replace(node.input(0), shape=(256,), value=None), replace(node.outputs[0], shape=(256,))
-    small = replace(node, inputs=(x,), outputs=(y,))
-    form = opdef.form(small)
-    assert form is not None
-    with np.errstate(all="ignore"):
-        (found,) = form.prepare(small)(np.arange(256, dtype=np.uint8).view(x.dtype.numpy))
-    return found
-
-
 def _emit(node: Node, emit: Emitter) -> None:
-    table = emit.blob(table_of(node).view(np.uint8))
+    table = emit.blob(reference_table(node))
     n = node.outputs[0].n_elements
     args = (
         Read("uchar", "x", emit.input(node, 0)),

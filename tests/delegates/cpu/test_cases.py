@@ -44,7 +44,7 @@ def test_agrees_on_lower_targets(op: str, target: str) -> None:
     _check(op, target, (1,))
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.parametrize("target", BEST + LOWER)
 @pytest.mark.parametrize("op", OPS)
 def test_agrees_at_length(op: str, target: str) -> None:

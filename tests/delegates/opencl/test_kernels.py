@@ -90,7 +90,7 @@ def _other(device: OpenClDevice, **traits: bool) -> OpenClDevice:
     return OpenClDevice(device.info, replace(device.traits, **traits))  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.parametrize("name", OPS)
 def test_op_agrees_with_the_reference_at_length(name: str, device: OpenClDevice) -> None:
     for seed in range(1, 6):
