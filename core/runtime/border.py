@@ -1,8 +1,8 @@
 """The border to delegates: a device as core uses it. Whatever it does wrong becomes a DelegateError here.
 
-Imports core.abi and core.runtime.worker. A DeviceSlot opens its device when it is first needed, and again after it was lost or after a fork.
-The floor (the reference device) is trusted: what it says of a model or of data is passed on as it is. A device that may
-hang is only ever called from a thread of its own, with a time limit.
+Imports core.abi and core.runtime.worker. A DeviceSlot opens its device when it is first needed, and again after it was
+lost or after a fork. The floor (the reference device) is trusted: what it says of a model or of data is passed on as it
+is. A device that may hang is only ever called from a thread of its own, with a time limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""After a fork nothing of the parent's device side is used: the child opens its devices again, and computes the same."""
+"""After a fork nothing of the parent's device side is used: the child opens its devices again, or falls back."""
 
 from __future__ import annotations
 
