@@ -70,7 +70,7 @@ def test_unknown_names(capsys: CAPTURE) -> None:
 
 
 def test_peaks_of_devices(capsys: CAPTURE) -> None:
-    rows = {row["id"]: row for row in _json(capsys, "devices")}
+    rows = {row["id"]: row for row in _json(capsys, "devices", "--no-calibrate")}
     coral = rows["nnapi:coral-usb"]
     assert coral["machine"] == "coral-usb"
     assert coral["peaks"] == {
@@ -80,3 +80,10 @@ def test_peaks_of_devices(capsys: CAPTURE) -> None:
         "launch_ns": 270000,
     }
     assert rows["reference"]["peaks"] is None
+
+
+def test_peaks_of_real_devices_are_measured(capsys: CAPTURE) -> None:
+    (reference,) = _json(capsys, "devices", "reference")
+    assert reference["peaks"]["source"] == "measured"
+    assert reference["peaks"]["ops_per_s"]["float32"] > 1e6
+    assert reference["peaks"]["memory_bytes_per_s"] > 1e6
