@@ -59,8 +59,8 @@ class Packs(Protocol):
         """The pack of that name, read-only: found, or made now and kept.
 
         name: what it was made from and how, so that equal names mean equal bytes: by convention
-        ``f"{delegate}/{layout}/{digest of the constant}"`` (``digest``). make: without it, or when it raises, a missing
-        pack is a DelegateError ARTIFACT_REFUSED.
+        ``f"{delegate}/{layout}/{digest of the constant}"`` (``digest``). make: without it a missing pack is a
+        DelegateError ARTIFACT_REFUSED; what it raises is passed on.
         """
 
     def digest(self, value: Array) -> str:

@@ -38,7 +38,7 @@ def artifact_key(
             "version": version,
             "device": device.id,
             "driver": device.driver,
-            "fingerprint": json.dumps(dict(device.fingerprint), sort_keys=True),
+            "fingerprint": json.dumps(dict(device.fingerprint), sort_keys=True, default=repr),
             "options": json.dumps(dict(options), sort_keys=True, default=repr),
             "abi": f"{ABI_VERSION[0]}.{ABI_VERSION[1]}",
         },

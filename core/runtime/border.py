@@ -7,7 +7,6 @@ is. A device that may hang is only ever called from a thread of its own, with a 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from delegraph.core.abi.values import (
     Verdict,
 )
 from delegraph.core.errors import DelegraphError
+from delegraph.core.runtime import forks
 from delegraph.core.runtime.worker import worker_for
 
 T = TypeVar("T")
@@ -41,17 +41,25 @@ PREPARE_LIMIT_S = 300.0
 class DeviceSlot:
     """One device behind the border. Thread-safe.
 
-    generation: counts the openings; what was loaded under an older one is stale.
+    delegate: name and version of the delegate whose device it is, for cache keys. generation: counts the openings;
+    what was loaded under an older one is stale.
     """
 
-    def __init__(self, info: DeviceInfo, open_device: Callable[[], Device], *, is_floor: bool = False) -> None:
+    def __init__(
+        self,
+        info: DeviceInfo,
+        open_device: Callable[[], Device],
+        *,
+        delegate: tuple[str, str] = ("", ""),
+        is_floor: bool = False,
+    ) -> None:
         self.info = info
+        self.delegate = delegate
         self.is_floor = is_floor
         self.generation = 0
         self._open_device = open_device
-        self._device: Device | None = None
-        self._pid = os.getpid()
-        self._opening = threading.RLock()
+        self.renew()
+        forks.register(self)
 
     @property
     def id(self) -> str:
@@ -74,37 +82,53 @@ class DeviceSlot:
             self._open_device = original
             self.lose()
 
+    def renew(self) -> None:
+        """In a child process: nothing of the parent's device side is used."""
+        self._opening = threading.RLock()
+        self._device: Device | None = None
+
     def device(self) -> Device:
         """The open device. Raises DelegateError when it can't be opened. Of a device that may hang this is called on a
         worker only: ``bounded`` and ``LoadedSegment.start`` see to that."""
+        device = self._device
+        if device is not None:
+            return device
         opening = self._opening
         with opening:
-            if self._pid != os.getpid():  # after a fork nothing of the parent's device side is used
-                self._device, self._pid = None, os.getpid()
             device = self._device
             if device is None:
                 with self.guard("open"):
                     device = self._open_device()
-                if opening is self._opening:  # else this opening came too late: somebody gave up on it
-                    self._device = device
+                if opening is self._opening:
                     self.generation += 1
+                    self._device = device
+                else:  # somebody gave up on this opening
+                    self.closing(device.close)
             return device
 
-    def lose(self) -> None:
-        """Forgets the open device, and whoever is still opening it: the next use opens it again."""
+    def lose(self, generation: int | None = None) -> None:
+        """Forgets the open device, and whoever is still opening it: the next use opens it again.
+
+        generation: the opening that failed; a newer one is left alone.
+        """
+        if generation is not None and generation != self.generation:
+            return
         device, self._device = self._device, None
         self._opening = threading.RLock()
-        if device is None:
-            return
+        if device is not None:
+            self.closing(device.close)
 
-        def close() -> None:
-            with suppress(Exception):  # a lost device may fail in any way; it is gone either way
-                device.close()
+    def closing(self, close: Callable[[], None]) -> None:
+        """Closes something of the device; what it raises is of no use to anybody. Never waits for one that may hang."""
+
+        def quietly() -> None:
+            with suppress(Exception):
+                close()
 
         if self.info.may_hang:
-            worker_for(f"{self.resource}, closing").submit(close)
+            worker_for(f"{self.resource}, closing").submit(quietly)
         else:
-            close()
+            quietly()
 
     def bounded(self, doing: str, task: Callable[[], T], limit_s: float) -> T:
         """What ``task`` returns. Of a device that may hang it runs on another thread, which is left alone after
@@ -116,13 +140,13 @@ class DeviceSlot:
         if not self.info.may_hang:
             with self.guard(doing):
                 return task()
-        worker = worker_for(f"{self.resource}, preparing")
         with self.guard(doing):
+            ticket = worker_for(f"{self.resource}, preparing").submit(task)
             try:
-                found: T = worker.submit(task).result(limit_s)
+                found: T = ticket.result(limit_s)
                 return found
             except TimeoutError:
-                worker.abandon()
+                ticket.worker.abandon(ticket)
                 self.lose()
                 raise DelegateError(self.id, ErrorCode.TIMEOUT, f"{doing}: not ended in {limit_s:.0f} s") from None
 
@@ -178,6 +202,8 @@ class DeviceSlot:
         """Raises DelegateError."""
         artifact = self.bounded("compile", lambda: self.device().compile(segment, packs, options), PREPARE_LIMIT_S)
         self._expect(isinstance(artifact, Artifact), "compile", "an Artifact", type(artifact).__name__)
+        is_bytes = isinstance(artifact.payload, bytes | bytearray | memoryview)
+        self._expect(is_bytes, "compile", "an artifact of bytes", type(artifact.payload).__name__)
         return artifact
 
     def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:

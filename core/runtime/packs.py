@@ -15,6 +15,7 @@ import numpy as np
 
 from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.graph.graph import Array
+from delegraph.core.runtime import forks
 from delegraph.core.runtime.key import Key
 
 if TYPE_CHECKING:
@@ -32,43 +33,47 @@ class PackStore:
 
     def __init__(self, store: Store | None) -> None:
         self.store = store
-        self._lock = threading.RLock()
         self._alive: weakref.WeakValueDictionary[str, Array] = weakref.WeakValueDictionary()
-        self._digests: dict[tuple[int, int, str, tuple[int, ...]], tuple[Array, str]] = {}
+        self._digests: dict[int, tuple[weakref.ref[Array], str]] = {}
         self.made = 0
         """Packs made in this process, not found; a warm start makes none."""
+        self.renew()
+        forks.register(self)
+
+    def renew(self) -> None:
+        """In a child process: another thread may have held the lock."""
+        self._lock = threading.Lock()
 
     def get(self, name: str, make: Callable[[], Array] | None = None) -> Array:
-        """See core.abi.protocols.Packs."""
+        """See core.abi.protocols.Packs. Nothing is locked meanwhile: ``make`` may hang. Two callers at once may both make
+        a pack; the first one's is kept."""
         with self._lock:
             found = self._alive.get(name)
-            if found is None:
-                found = self._stored(name)
-            if found is None:
-                if make is None:
-                    raise DelegateError("packs", ErrorCode.ARTIFACT_REFUSED, f"there is no pack {name}")
-                found = np.array(make(), order="C")
-                self.made += 1
-                if self.store is not None:
-                    header = f"{found.dtype.str};{','.join(map(str, found.shape))}".encode()
-                    header = header.ljust(_HEADER_BYTES, b"\0")
-                    self.store.put(_key(name), header, found.reshape(-1).view(np.uint8))
-                found.flags.writeable = False
-            self._alive[name] = found
-            return found
+        if found is None:
+            found = self._stored(name)
+        if found is None:
+            if make is None:
+                raise DelegateError("packs", ErrorCode.ARTIFACT_REFUSED, f"there is no pack {name}")
+            found = np.array(make(), order="C")
+            found.flags.writeable = False
+            self.made += 1
+            if self.store is not None:
+                header = f"{found.dtype.str};{','.join(map(str, found.shape))}".encode()
+                header = header.ljust(_HEADER_BYTES, b"\0")
+                self.store.put(_key(name), header, found.reshape(-1).view(np.uint8))
+        with self._lock:
+            return self._alive.setdefault(name, found)
 
     def digest(self, value: Array) -> str:
-        """See core.abi.protocols.Packs."""
-        pointer: int = value.__array_interface__["data"][0]
-        where = (pointer, value.nbytes, value.dtype.str, value.shape)
-        with self._lock:
-            known = self._digests.get(where)
-            if known is not None:
-                return known[1]
+        """See core.abi.protocols.Packs. Remembered for as long as the array object lives."""
+        known = self._digests.get(id(value))
+        if known is not None and known[0]() is value:
+            return known[1]
         h = hashlib.sha256(f"{value.dtype.str}|{value.shape}|".encode())
         h.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-        with self._lock:
-            self._digests[where] = (value, h.hexdigest())  # holding the array keeps its address its own
+        if not value.flags.writeable:
+            where = id(value)
+            self._digests[where] = (weakref.ref(value, lambda _: self._digests.pop(where, None)), h.hexdigest())
         return h.hexdigest()
 
     def _stored(self, name: str) -> Array | None:

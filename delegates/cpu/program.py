@@ -24,7 +24,7 @@ def address(array: Array) -> int:
 class CpuProgram(Program):
     """Code in executable memory and the packs that it reads. Thread-safe: it writes only where a context says."""
 
-    alignment = 64
+    alignment = 1
 
     def __init__(self, compiled: CompiledSegment, packs: Sequence[Array]) -> None:
         try:

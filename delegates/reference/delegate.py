@@ -107,7 +107,7 @@ class ReferenceProgram(Program):
     """The prepared kernels of a segment. Thread-safe: kernels keep no state."""
 
     scratch_bytes = 0
-    alignment = 64
+    alignment = 1
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from delegraph import registry
 from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Segment, Support, Verdict
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops import registry as ops
@@ -148,8 +147,7 @@ class Backend:
         store = self._packs.store
         if store is None:
             return self._compiled(segment, slot)
-        delegate = registry.delegate_of(slot.id)
-        key = artifact_key(segment, delegate.name, delegate.version, slot.info, {}, self._packs)
+        key = artifact_key(segment, *slot.delegate, slot.info, {}, self._packs)
         artifact = load_artifact(store, key)
         if artifact is not None:
             try:

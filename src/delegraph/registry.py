@@ -139,11 +139,17 @@ def slot(info: DeviceInfo) -> DeviceSlot:
     """The device behind the border, one slot per process; it is opened when first used."""
     with _lock:
         if info.id not in _slots:
-            _slots[info.id] = DeviceSlot(info, lambda: _open(info), is_floor=info.id == REFERENCE)
+            delegate = delegate_of(info.id)  # this one for as long as the slot lives, whatever is registered later
+            _slots[info.id] = DeviceSlot(
+                info,
+                lambda: _open(delegate, info),
+                delegate=(delegate.name, delegate.version),
+                is_floor=info.id == REFERENCE,
+            )
         return _slots[info.id]
 
 
-def _open(info: DeviceInfo) -> Device:
+def _open(delegate: Delegate, info: DeviceInfo) -> Device:
     """Opens a device; one that is only imagined is handed the reference device to compute with."""
     host = _built_in(REFERENCE).open(REFERENCE, {}) if info.is_virtual else None
-    return delegate_of(info.id).open(info.id, {}, host)
+    return delegate.open(info.id, {}, host)
