@@ -22,10 +22,6 @@ class Pins:
 
     devices: Mapping[tuple[int, int], str]
 
-    def device_of(self, graph: int, op: int) -> str | None:
-        """The device that the op is pinned to, or None."""
-        return self.devices.get((graph, op))
-
 
 def parse_pins(pins: Mapping[str | int, str], graphs: GraphSet) -> Pins:
     """Pins by key, resolved against the model's ops.
@@ -39,7 +35,7 @@ def parse_pins(pins: Mapping[str | int, str], graphs: GraphSet) -> Pins:
         if match is None:
             raise InvalidArgument("pin", "an op's index, a range such as 3-17, or an operator's name", repr(key))
         index = int(match["graph"] or 0)
-        ops = graphs.graphs[index].ops if index < len(graphs.graphs) else ()
+        ops = graphs.graphs[index].all_ops if index < len(graphs.graphs) else ()
         if match["name"]:
             chosen = [op.index for op in ops if op.name == match["name"]]
         else:

@@ -35,7 +35,9 @@ def _resource(graph: Graph, node: Node) -> Hashable:
     if maker is None or maker.name != "VAR_HANDLE":
         return ANY
     options = maker.options
-    return ("resource", options.container, options.shared_name) if options is not None else ("resource", None, None)
+    if options is None:
+        return ("resource", "", "")
+    return ("resource", options.container or "", options.shared_name or "")
 
 
 def order(graph: Graph, nodes: Sequence[Node]) -> list[set[int]]:

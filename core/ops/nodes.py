@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from delegraph.core.errors import InvalidModel
+from delegraph.core.errors import DataError, InvalidModel
 from delegraph.core.graph.graph import Array, Graph, Op, Shape, Tensor
 from delegraph.core.model.table import Table
 from delegraph.core.ops.opdef import Node, OpDef, TensorSpec, blamed_on
@@ -108,8 +108,11 @@ def _known_values(node: Node, opdef: OpDef) -> list[Array] | None:
     form = opdef.form(node)
     if form is None:
         return None
-    with blamed_on(node), np.errstate(all="ignore"):
-        return [np.asarray(a) for a in form.prepare(node)(*(spec and _value(spec) for spec in node.inputs))]
+    try:
+        with blamed_on(node), np.errstate(all="ignore"):
+            return [np.asarray(a) for a in form.prepare(node)(*(spec and _value(spec) for spec in node.inputs))]
+    except DataError:  # for the run to find out
+        return None
 
 
 def _value(spec: TensorSpec) -> Array:

@@ -45,8 +45,8 @@ class PackStore:
         self._lock = threading.Lock()
 
     def get(self, name: str, make: Callable[[], Array] | None = None) -> Array:
-        """See core.abi.protocols.Packs. Nothing is locked meanwhile: ``make`` may hang. Two callers at once may both make
-        a pack; the first one's is kept."""
+        """See core.abi.protocols.Packs. Nothing is locked meanwhile: ``make`` may hang. Two callers at once may both
+        make a pack; the first one's is kept."""
         with self._lock:
             found = self._alive.get(name)
         if found is None:

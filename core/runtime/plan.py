@@ -185,7 +185,8 @@ def _infer(
     blocked_state = False
     for op in ops:
         opdef = _opdef(op)
-        touches_state = bool(opdef.host)
+        reads_state = any(i >= 0 and graph.tensors[i].is_variable for i in op.inputs)
+        touches_state = bool(opdef.host or opdef.variables) or reads_state
         if (blocked_state and touches_state) or any(i in waiting for i in op.inputs):
             late.append(op)
             waiting.update(op.outputs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,11 +18,11 @@ import numpy as np
 
 from delegraph.core.abi import host
 from delegraph.core.abi.values import DelegateError, ErrorCode, Segment
-from delegraph.core.errors import OutOfMemory
+from delegraph.core.errors import InternalError, OutOfMemory
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Shape
 from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec, blamed_on
-from delegraph.core.runtime import control
+from delegraph.core.runtime import control, forks
 from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.loaded import WatchedRun
 from delegraph.core.runtime.plan import (
@@ -75,29 +75,50 @@ class _Planned:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A segment under way on a watched device. inputs: kept for running it elsewhere, should it fail."""
+    """A segment under way on a watched device."""
 
     position: int
     step: SegmentStep
-    inputs: Sequence[Array]
     run: WatchedRun
 
 
 class _PlanCache:
-    """Least recently used plans by key. Thread-safe; a plan that two threads miss at once is made once."""
+    """Least recently used plans by key. Thread-safe; a plan that two threads miss at once is made once, and nobody
+    waits for a plan of another key."""
 
     def __init__(self) -> None:
         self._plans: OrderedDict[object, _Planned] = OrderedDict()
-        self._lock = threading.RLock()
+        self._makers: dict[object, threading.RLock] = {}
+        self.renew()
+        forks.register(self)
+
+    def renew(self) -> None:
+        """In a child process: another thread may have held the locks."""
+        self._lock = threading.Lock()
+        self._makers = {}
 
     def get(self, key: object, make: Callable[[], Plan]) -> _Planned:
+        found = self._found(key)
+        if found is not None:
+            return found
+        with self._lock:
+            maker = self._makers.setdefault(key, threading.RLock())
+        with maker:
+            found = self._found(key)
+            if found is None:
+                found = _Planned(make())
+                with self._lock:
+                    self._plans[key] = found
+                    self._makers.pop(key, None)
+                    if len(self._plans) > PLANS_KEPT:
+                        self._plans.popitem(last=False)
+        return found
+
+    def _found(self, key: object) -> _Planned | None:
         with self._lock:
             found = self._plans.get(key)
-            if found is None:
-                found = self._plans[key] = _Planned(make())
-                if len(self._plans) > PLANS_KEPT:
-                    self._plans.popitem(last=False)
-            self._plans.move_to_end(key)
+            if found is not None:
+                self._plans.move_to_end(key)
             return found
 
     def plans(self) -> list[Plan]:
@@ -117,6 +138,9 @@ class GraphRunner:
         self.keep = keep | frozenset(graph.outputs)
         self._runners = runners
         self._plans = _PlanCache()
+        self._output_shapes: dict[object, list[Shape | None]] = {}
+        self.trusts_variables = True
+        """Whether the file's shapes of variables have held so far."""
 
     def plan(self, shapes: Sequence[Shape], *, trust_variables: bool = True) -> Plan:
         """The plan for these input shapes, made now if need be."""
@@ -126,9 +150,13 @@ class GraphRunner:
         """Every plan made so far that is still kept."""
         return self._plans.plans()
 
-    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape | None]:
+    def output_shapes(self, shapes: Sequence[Shape], *, trust_variables: bool = True) -> list[Shape | None]:
         """Shapes of the outputs for these input shapes; None where data decides."""
-        return infer_outputs(self.graph, self._input_specs(shapes), self._runners.planner(True))
+        key = (tuple(tuple(s) for s in shapes), trust_variables)
+        if key not in self._output_shapes:
+            planner = self._runners.planner(trust_variables)
+            self._output_shapes[key] = infer_outputs(self.graph, self._input_specs(shapes), planner)
+        return self._output_shapes[key]
 
     def run(self, inputs: Sequence[Array], state: Overlay, *, trust_variables: bool = True) -> Values:
         """Runs the graph once. inputs: one array per graph input, of the tensor's dtype.
@@ -192,14 +220,13 @@ class GraphRunner:
     ) -> None:
         """Steps in order; those of watched devices go on beside the others until something reads their results."""
         plan = planned.plan
-        pending: dict[int, _Pending] = {}
+        under_way: list[_Pending] = []
 
-        def settle(tensors: Iterable[int]) -> None:
-            for i in tensors:
-                if i in pending:
-                    run = pending[i]
-                    for j in run.step.segment.outputs:
-                        pending.pop(j, None)
+        def settle(tensors: Container[int] | None) -> None:
+            """Finishes the runs that make one of these tensors; None: all."""
+            for run in list(under_way):
+                if tensors is None or any(i in tensors for i in run.step.segment.outputs):
+                    under_way.remove(run)
                     self._finish(planned, run, values, state, trust_variables)
 
         for position, step in enumerate(plan.steps):
@@ -207,16 +234,17 @@ class GraphRunner:
             if isinstance(step, SegmentStep):
                 started = self._run_segment(planned, position, step, arena, values, state, trust_variables)
                 if started is not None:
-                    pending.update(dict.fromkeys(step.segment.outputs, started))
-                    if step.segment.variables or not step.segment.outputs:
-                        settle(step.segment.outputs)
+                    under_way.append(started)
+                    if step.segment.variables:  # a later step may read the state
+                        settle(None)
             elif isinstance(step, HostStep):
                 self._run_host(plan, step, values, state)
             else:
+                settle(None)  # what a called graph or a resource op does must come after it
                 self._run_control(plan, step.node, values, state, trust_variables)
             for i in plan.drop[position]:
                 values.pop(i, None)
-        settle(list(pending))
+        settle(None)
 
     def _run_segment(
         self,
@@ -238,7 +266,7 @@ class GraphRunner:
         try:
             if step.loaded.is_watched:
                 run = step.loaded.start(inputs, self._runners.timeout_s)
-                return _Pending(position, step, inputs, run)
+                return _Pending(position, step, run)
             outputs = [self._place(plan, segment, i, arena) for i in segment.outputs]
             updated = [np.empty(segment.specs[i].shape, segment.specs[i].dtype.numpy) for i in segment.variables]
             step.loaded.run(inputs, [*outputs, *updated])
@@ -252,7 +280,7 @@ class GraphRunner:
         try:
             results = run.run.finish()
         except DelegateError as exc:
-            self._failed(planned, run.position, run.step, run.inputs, exc, values, state, trust_variables)
+            self._failed(planned, run.position, run.step, run.run.inputs, exc, values, state, trust_variables)
             return
         self._deliver(run.step, results, values, state)
 
@@ -276,11 +304,11 @@ class GraphRunner:
     ) -> None:
         """A segment failed in the run: note it, and run it elsewhere on the same inputs."""
         slot = step.loaded.slot
-        if error.code in (ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT):
-            slot.lose()
-        self._runners.health.failed(slot.id, str(error))
         if slot.is_floor:
             raise error
+        if error.code in (ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT):
+            slot.lose(step.loaded.generation)
+        self._runners.health.failed(slot.id, str(error))
         self._runners.on_failure("run", step.segment, error)
         self._run_instead(planned, position, step, inputs, values, state, trust_variables)
 
@@ -339,7 +367,9 @@ class GraphRunner:
 
         results = control.run(node, operands, call, state)
         for i, result in zip(node.op.outputs, results, strict=True):
-            if node.op.name == "READ_VARIABLE" and i in plan.specs and plan.specs[i].shape != result.shape:
+            if i in plan.specs and plan.specs[i].shape != result.shape:
+                if not trust_variables:
+                    raise InternalError("runner", f"{node.place} made {result.shape}, not {plan.specs[i].shape}")
                 raise ReplanError
             values[i] = _owned(result, operands)
 
@@ -382,7 +412,7 @@ class Runners:
         self.graphs = graphs
         self.health, self.may_fall_back, self.timeout_s = health, may_fall_back, timeout_s
         self.on_failure = on_failure
-        self._planner = Planner(cut, load, self._call_shapes, on_failure)
+        self._planner = Planner(cut, load, lambda node: self._call_shapes(node, True), on_failure)
         self._runners = tuple(
             GraphRunner(graph, self, (keep or {}).get(graph.index, frozenset())) for graph in graphs.graphs
         )
@@ -394,10 +424,16 @@ class Runners:
         return iter(self._runners)
 
     def planner(self, trust_variables: bool) -> Planner:
-        return replace(self._planner, trust_variables=trust_variables)
+        return replace(
+            self._planner,
+            call_shapes=lambda node: self._call_shapes(node, trust_variables),
+            trust_variables=trust_variables,
+        )
 
-    def _call_shapes(self, node: Node) -> Sequence[Shape | None] | None:
-        return control.output_shapes(node, lambda graph, shapes: self[graph].output_shapes(shapes))
+    def _call_shapes(self, node: Node, trust_variables: bool) -> Sequence[Shape | None] | None:
+        return control.output_shapes(
+            node, lambda graph, shapes: self[graph].output_shapes(shapes, trust_variables=trust_variables)
+        )
 
 
 def _owned(value: Array, operands: Sequence[Array | None]) -> Array:

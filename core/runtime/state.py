@@ -7,9 +7,17 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from delegraph.core.graph.graph import Array
+from delegraph.core.runtime import forks
 
 Name = tuple[Hashable, ...]
 """A variable's name: ("resource", id) for resource variables, ("tensor", graph, index) for variable tensors."""
+
+
+def _own(value: Array) -> Array:
+    """A copy that nobody can write to."""
+    copy = value.copy()
+    copy.flags.writeable = False
+    return copy
 
 
 @dataclass(eq=False)
@@ -25,6 +33,13 @@ class Session:
     handles: dict[tuple[str, str], int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        forks.register(self)
+
+    def renew(self) -> None:
+        """In a child process: another thread may have held the lock."""
+        self.lock = threading.Lock()
+
     def reset(self) -> None:
         """Forget all state: variables are zero, or uninitialised, as in a new session."""
         with self.lock:
@@ -38,7 +53,7 @@ class Session:
     def write_tensor(self, graph: int, tensor: int, value: Array) -> None:
         """Sets a variable tensor to a copy of ``value``."""
         with self.lock:
-            self.values = {**self.values, ("tensor", graph, tensor): value.copy()}
+            self.values = {**self.values, ("tensor", graph, tensor): _own(value)}
 
     def reset_tensors(self) -> None:
         """Set variable tensors to zero; resource variables stay."""
@@ -61,7 +76,7 @@ class Overlay:
 
     def write(self, name: Name, value: Array) -> None:
         """Sets a variable to a copy of ``value``."""
-        self._written[name] = value.copy()
+        self._written[name] = _own(value)
 
     def handle(self, container: str, shared_name: str) -> int:
         """The number that stands for a resource variable of that name."""

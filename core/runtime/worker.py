@@ -34,8 +34,8 @@ class Ticket:
         self._done.set()
 
     def result(self, limit_s: float) -> Any:
-        """The task's value. Raises what the task raised, or TimeoutError when it has not ended ``limit_s`` seconds after
-        it began: time in the queue does not count, since whoever waits for the task in front has a limit too."""
+        """The task's value. Raises what the task raised, or TimeoutError when it has not ended ``limit_s`` seconds
+        after it began: time in the queue does not count, since whoever waits for the task in front has a limit too."""
         self._begun.wait()
         if not self._done.wait(max(0.0, self._start + limit_s - time.monotonic())):
             raise TimeoutError
@@ -83,9 +83,7 @@ class Worker:
 
     def _start(self) -> None:
         self._serving = object()
-        threading.Thread(
-            target=self._serve, args=(self._serving,), name=f"delegraph {self._name}", daemon=True
-        ).start()
+        threading.Thread(target=self._serve, args=(self._serving,), name=f"delegraph {self._name}", daemon=True).start()
 
     def _serve(self, me: object) -> None:
         while True:

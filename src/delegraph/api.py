@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 
 from delegraph import registry
@@ -56,8 +57,8 @@ def compile(
         devices: device ids in order of preference; the reference device stands under them.
         numerics: "exact": integers bit-identical to LiteRT's reference kernels, floats within each op's bound;
             "fast": devices that round otherwise are taken too.
-        threads: how many threads the CPU may use; None for all. (The reference device computes in NumPy, whose
-            threads are set by its BLAS library's own environment variables.)
+        threads: how many threads the CPU may use; None for all. The CPU delegate of this version uses one; the
+            reference device computes in NumPy, whose threads its BLAS library's own environment variables set.
         fallback: "allow": what a device can't do or fails to do, the next one does, the CPU last and the reference
             device under it, and the record says so; "error": only the named devices, and a typed error instead.
         timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
@@ -75,7 +76,7 @@ def compile(
         raise InvalidArgument("numerics", "'exact' or 'fast'", repr(numerics))
     if fallback not in FALLBACKS:
         raise InvalidArgument("fallback", "'allow' or 'error'", repr(fallback))
-    if not timeout_s > 0:
+    if not 0 < timeout_s < threading.TIMEOUT_MAX:
         raise InvalidArgument("timeout_s", "a positive number of seconds", repr(timeout_s))
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InvalidArgument("threads", "a whole number of at least 1, or None", repr(threads))

@@ -145,7 +145,7 @@ class CompiledModel:
 
     # --- running
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the main graph.
 
         Raises:
@@ -166,11 +166,13 @@ class CompiledModel:
         """A caller's own state: variables start as in a fresh model."""
         return ModelSession(self, Session())
 
-    def _call(self, session: Session, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, session: Session, /, *args: Any, **kwargs: Any) -> Any:
         main = self._graphs.main
         names = [main.tensors[i].name for i in main.inputs]
         values = self.run(0, _by_position(names, args, kwargs, main), session)
-        outputs = [values[i] for i in main.outputs]
+        outputs = [
+            values[i].copy() if i in main.outputs[:position] else values[i] for position, i in enumerate(main.outputs)
+        ]
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run(self, graph: int, inputs: Sequence[Any], session: Session, *, resized: bool = False) -> dict[int, Array]:
@@ -226,7 +228,7 @@ class ModelSession:
     def __init__(self, model: CompiledModel, session: Session) -> None:
         self._model, self._session = model, session
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._model._call(self._session, *args, **kwargs)
 
     def signature(self, key: str) -> SignatureCall:
@@ -243,8 +245,9 @@ class ModelSession:
         return np.zeros(table.shape, table.dtype.numpy) if found is None else found
 
     def set_variable(self, graph: int, tensor: int, value: Array) -> None:
-        """Set a variable tensor to a copy of ``value``."""
-        self._session.write_tensor(graph, tensor, value)
+        """Set a variable tensor to a copy of ``value``, of its dtype. Raises InvalidArgument for another."""
+        checked = _checked(value, self._model.graphs.graphs[graph].tensors[tensor], resized=True)
+        self._session.write_tensor(graph, tensor, checked)
 
     def reset_variable_tensors(self) -> None:
         """Set variable tensors to zero; resource variables stay."""
@@ -274,7 +277,7 @@ class SignatureCall:
     def outputs(self) -> dict[str, TensorInfo]:
         return {n: TensorInfo.of(self._graph.tensors[i], n) for n, i in self._signature.outputs.items()}
 
-    def __call__(self, **kwargs: Any) -> dict[str, Array]:
+    def __call__(self, /, **kwargs: Any) -> dict[str, Array]:
         """Outputs by name. Raises as ``CompiledModel.__call__``."""
         names = {i: n for n, i in self._signature.inputs.items()}
         order = [names.get(i, self._graph.tensors[i].name) for i in self._graph.inputs]
@@ -301,8 +304,9 @@ def _segment_receipt(plan: Plan, step: Step) -> SegmentReceipt:
 def _run(runner: GraphRunner, arrays: Sequence[Array], session: Session) -> dict[int, Array]:
     overlay = Overlay(session)
     try:
-        values = runner.run(arrays, overlay)
+        values = runner.run(arrays, overlay, trust_variables=runner.trusts_variables)
     except ReplanError:
+        runner.trusts_variables = False
         overlay = Overlay(session)
         values = runner.run(arrays, overlay, trust_variables=False)
     overlay.commit()
@@ -329,25 +333,26 @@ def _is_stateful(graphs: GraphSet) -> bool:
 
 
 def _by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph) -> list[Any]:
-    """One value per graph input from positional and named arguments."""
+    """One value per graph input from positional and named arguments. Names need not be unique in a model: what stands
+    at a position goes there, and a name that several inputs have is of no use."""
     if len(args) > len(names):
         raise InvalidArgument("inputs", f"at most {len(names)} inputs", f"{len(args)}")
-    given = dict(zip(names, args, strict=False))
+    given: dict[int, Any] = dict(enumerate(args))
     for name, value in kwargs.items():
-        if name not in names:
+        positions = [i for i, other in enumerate(names) if other == name]
+        if not positions:
             raise InvalidArgument("inputs", f"one of {', '.join(map(repr, names))}", repr(name))
-        if name in given:
+        if len(positions) > 1:
+            raise InvalidArgument(f"input {name!r}", "a name of one input", f"{len(positions)}", "pass it by position")
+        if positions[0] in given:
             raise InvalidArgument(f"input {name!r}", "one value", "two: by position and by name")
-        given[name] = value
-    missing = [name for name in names if name not in given]
+        given[positions[0]] = value
+    missing = [name for i, name in enumerate(names) if i not in given]
     if missing:
         raise InvalidArgument(
-            "inputs",
-            f"{len(names)} inputs",
-            f"no value for {', '.join(map(repr, missing))}",
-            _input_help(graph),
+            "inputs", f"{len(names)} inputs", f"no value for {', '.join(map(repr, missing))}", _input_help(graph)
         )
-    return [given[name] for name in names]
+    return [given[i] for i in range(len(names))]
 
 
 def _input_help(graph: Graph) -> str:

@@ -30,6 +30,7 @@ def measured_peaks(info: DeviceInfo) -> Peaks:
     """
     from delegraph import registry
     from delegraph.core.devices.calibration import calibrated
+    from delegraph.core.runtime.border import PREPARE_LIMIT_S
     from delegraph.core.runtime.key import Key
 
     packs = shared_packs()
@@ -44,5 +45,4 @@ def measured_peaks(info: DeviceInfo) -> Peaks:
             store.put(Key("calibration", components), data)
 
     slot = registry.slot(info)
-    with slot.guard("calibrate"):
-        return calibrated(slot.device(), packs, get, put)
+    return slot.bounded("calibrate", lambda: calibrated(slot.device(), packs, get, put), PREPARE_LIMIT_S)

@@ -319,3 +319,60 @@ def test_a_device_that_hangs_before_it_runs_costs_its_limit(method: str, monkeyp
             assert devices_of(compiled) & {"cpu", "reference"}
     finally:
         let_go.set()
+
+
+def test_what_a_failed_watched_run_read_is_still_there_for_the_fallback() -> None:
+    """The arena goes on being used while a watched segment runs; its inputs must not be looked up there afterwards."""
+    g = GraphBuilder()
+    x = g.input([8, 8])
+    a = g.op("ADD", [x, x], [8, 8])  # in the arena, read by the watched segment alone
+    b = g.op("NEG", [a], [8, 8])
+    c = g.op("MUL", [x, x], [8, 8])  # may take the place of a
+    d = g.op("SUB", [c, x], [8, 8])
+    g.outputs = [g.op("ADD", [b, d], [8, 8])]
+    with registered(EchoDelegate("w", only("NEG"), may_hang=True), EchoDelegate("b", only("MUL"))):
+        with faults.inject("echo:w", faults.FailRun()):
+            compiled = dg.compile(model(g), devices=["echo:w", "echo:b", "reference"])
+            np.testing.assert_array_equal(compiled(X), -(X + X) + (X * X - X))
+            assert len(compiled.receipt().events) == 1
+
+
+def test_the_floor_is_never_in_quarantine() -> None:
+    with faults.inject("reference", faults.FailRun()):
+        compiled = dg.compile(chain(), devices="reference")
+        with pytest.raises(DelegateError):
+            compiled(X)
+        check(compiled(X))
+
+
+def test_a_device_that_can_not_import_host_memory_runs_inline_too() -> None:
+    with registered(EchoDelegate("it", everything, apart=True)):
+        compiled = dg.compile(chain(), devices=["echo:it"], fallback="error")
+        check(compiled(X))
+
+
+def test_waiting_in_the_queue_is_not_running() -> None:
+    with registered(EchoDelegate("it", everything, may_hang=True)):
+        slow = [faults.Hang(at=n, seconds=0.05) for n in range(12)]
+        with faults.inject("echo:it", *slow):
+            compiled = dg.compile(chain(), devices=["echo:it"], timeout_s=0.4)
+            with ThreadPoolExecutor(12) as pool:
+                for found in pool.map(lambda _: compiled(X), range(12)):
+                    check(found)
+            assert compiled.receipt().events == ()
+
+
+def test_what_waits_behind_a_run_that_hangs_goes_on() -> None:
+    from delegraph.core.runtime.worker import Worker
+
+    worker, let_go = Worker("test"), threading.Event()
+    stuck = worker.submit(lambda: let_go.wait(30))
+    behind = [worker.submit(lambda n=n: n) for n in range(3)]
+    with pytest.raises(TimeoutError):
+        stuck.result(0.05)
+    worker.abandon(stuck)
+    assert [ticket.result(5) for ticket in behind] == [0, 1, 2]
+    worker.abandon(stuck)  # no longer current: nothing happens
+    let_go.set()
+    assert stuck.result(5)
+    assert worker.submit(lambda: "still there").result(5) == "still there"

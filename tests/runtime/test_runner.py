@@ -197,3 +197,75 @@ def test_a_graph_that_calls_itself_is_refused() -> None:
     g.outputs = [g.op("IF", [c, x], [1], then_subgraph_index=0, else_subgraph_index=0)]
     with pytest.raises(dg.InvalidModel):
         dg.compile(model(g))
+
+
+def test_inputs_of_one_name_are_told_apart_by_position() -> None:
+    g = GraphBuilder()
+    x, y = g.input([2]), g.input([2])
+    g.outputs = [g.op("SUB", [x, y], [2])]
+    g.tensors[y] = g.tensors[y].replace(name="t0")
+    compiled = dg.compile(model(g))
+    five, one = np.full(2, 5, np.float32), np.ones(2, np.float32)
+    assert compiled(five, one).tolist() == [4, 4]
+    with pytest.raises(dg.InvalidArgument, match="input 't0': expected a name of one input, found 2"):
+        compiled(t0=five)
+
+
+def test_an_input_may_have_any_name() -> None:
+    g = GraphBuilder()
+    x = g.input([2])
+    g.tensors[x] = g.tensors[x].replace(name="session")
+    g.outputs = [g.op("ADD", [x, x], [2])]
+    assert dg.compile(model(g))(session=np.ones(2, np.float32)).tolist() == [2, 2]
+
+
+def test_an_output_that_is_a_variable_is_not_the_variable() -> None:
+    main, once = GraphBuilder("main"), GraphBuilder("init")
+    handle = once.op("VAR_HANDLE", [], [1], DType.RESOURCE, shared_name="v")
+    once.op("ASSIGN_VARIABLE", [handle, once.constant(np.array([1, 2], np.float32))])
+    main.op("CALL_ONCE", [], init_subgraph_index=1)
+    handle = main.op("VAR_HANDLE", [], [1], DType.RESOURCE, shared_name="v")
+    main.outputs = [main.op("READ_VARIABLE", [handle], [2])]
+    compiled = dg.compile(model(main, once))
+    compiled()[:] = 99
+    assert compiled().tolist() == [1, 2]
+
+
+def test_one_tensor_twice_among_the_outputs_is_two_arrays() -> None:
+    g = GraphBuilder()
+    x = g.input([2])
+    y = g.op("ADD", [x, x], [2])
+    g.outputs = [y, y]
+    first, second = dg.compile(model(g))(np.ones(2, np.float32))
+    first[:] = 0
+    assert second.tolist() == [2, 2]
+
+
+def test_a_variable_of_another_shape_than_the_file_says_inside_a_branch() -> None:
+    """The plan that trusted the file is given up, in called graphs too."""
+    main, then, other = GraphBuilder("main"), GraphBuilder("then"), GraphBuilder("else")
+    for part in (then, other):
+        handle = part.op("VAR_HANDLE", [], [1], DType.RESOURCE, shared_name="v")
+        part.outputs = [part.op("READ_VARIABLE", [handle], [2])]
+    value, condition = main.input([4]), main.input([1], DType.BOOL)
+    handle = main.op("VAR_HANDLE", [], [1], DType.RESOURCE, shared_name="v")
+    main.op("ASSIGN_VARIABLE", [handle, value])
+    found = main.op("IF", [condition], [2], then_subgraph_index=1, else_subgraph_index=2)
+    main.outputs = [main.op("ADD", [found, found], [2])]
+    compiled = dg.compile(model(main, then, other))
+    for _ in range(2):
+        assert compiled(np.array([1, 2, 3, 4], np.float32), np.array([True])).tolist() == [2, 4, 6, 8]
+
+
+def test_equal_buffers_with_other_contents_are_other_models() -> None:
+    """A constant's digest is not remembered beyond the array."""
+    from tests.test_tiny import CASE, X
+
+    from delegraph.core.ops.cases import case_model
+    from delegraph.core.ops.families.convolution import CONV_2D
+
+    first = bytearray(write(case_model(CONV_2D, CASE, [(1, 2, 2, 1)])))
+    before = dg.compile(first)(X)
+    at = first.index(np.ones(4, np.float32).tobytes())
+    first[at : at + 16] = np.full(4, 2, np.float32).tobytes()
+    np.testing.assert_array_equal(dg.compile(first)(X), before * 2 - 0.5)
