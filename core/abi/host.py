@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from delegraph.core.abi.protocols import Event
+from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.graph.graph import Array
 
 
@@ -28,6 +31,19 @@ def allocate(size_bytes: int, alignment: int = 64) -> HostBuffer:
     raw = np.empty(size_bytes + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
     return HostBuffer(raw[start : start + size_bytes])
+
+
+def await_all(after: Sequence[Event], device: str) -> None:
+    """Waits for what a run has to come after.
+
+    Raises:
+        DelegateError: of ``device``, DEPENDENCY_FAILED, when one of them failed.
+    """
+    for event in after:
+        try:
+            event.wait()
+        except DelegateError as exc:
+            raise DelegateError(device, ErrorCode.DEPENDENCY_FAILED, f"run: {exc}") from exc
 
 
 class Finished:

@@ -72,8 +72,7 @@ class CpuContext(Context):
         self._bound = bound
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
-        for event in after:
-            event.wait()
+        host.await_all(after, DEVICE)
         if self._bound is None:
             raise DelegateError(DEVICE, ErrorCode.INVALID, "run before bind")
         self._program.entry(self._pointer)

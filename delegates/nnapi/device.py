@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
@@ -125,7 +126,7 @@ class NnapiDevice(Device):
 
     def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> NnapiProgram:
         hosts = self._unwrapped(artifact)
-        return NnapiProgram(self._host.load(hosts, segment, packs), self.timings(segment))
+        return NnapiProgram(self._host.load(hosts, segment, packs), self.info.id, self.timings(segment))
 
     def _header(self, hosts_format: str) -> dict[str, object]:
         host = self._host.info
@@ -182,14 +183,15 @@ def _is_start(graph: Graph, tensor: int) -> bool:
 class NnapiProgram(Program):
     """The host's program. timings: the modelled parts of one run, see ``NnapiDevice.timings``."""
 
-    def __init__(self, program: Program, timings: Mapping[str, int]) -> None:
+    def __init__(self, program: Program, device: str, timings: Mapping[str, int]) -> None:
+        self._device = device
         self.scratch_bytes = program.scratch_bytes
         self.alignment = program.alignment
         self.timings = timings
         self._program = program
 
     def context(self, scratch: Buffer) -> NnapiContext:
-        return NnapiContext(self._program.context(scratch), self.timings)
+        return NnapiContext(self._program.context(scratch), self._device, self.timings)
 
     def close(self) -> None:
         self._program.close()
@@ -198,15 +200,16 @@ class NnapiProgram(Program):
 class NnapiContext(Context):
     """The host's context; its events carry the modelled timings."""
 
-    def __init__(self, context: Context, timings: Mapping[str, int]) -> None:
-        self._context = context
+    def __init__(self, context: Context, device: str, timings: Mapping[str, int]) -> None:
+        self._context, self._device = context, device
         self._timings = timings
 
     def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
         self._context.bind(inputs, outputs)
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> NnapiEvent:
-        return NnapiEvent(self._context.run(after=after, deadline=deadline), self._timings)
+        with _in_the_name_of(self._device):
+            return NnapiEvent(self._context.run(after=after, deadline=deadline), self._device, self._timings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,7 +217,18 @@ class NnapiEvent:
     """The end of a run. timings: its modelled parts, see ``NnapiDevice.timings``."""
 
     ended: Event
+    device: str
     timings: Mapping[str, int]
 
     def wait(self, timeout: float | None = None) -> None:
-        self.ended.wait(timeout)
+        with _in_the_name_of(self.device):
+            self.ended.wait(timeout)
+
+
+@contextmanager
+def _in_the_name_of(device: str) -> Iterator[None]:
+    """An error of the host device is this device's."""
+    try:
+        yield
+    except DelegateError as exc:
+        raise DelegateError(device, exc.code, exc.message) from exc

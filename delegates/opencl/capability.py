@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from delegraph.core.abi.values import SUPPORTED, Support, Verdict
 from delegraph.core.errors import DelegraphError
-from delegraph.core.ops.opdef import Node
+from delegraph.core.ops.opdef import Node, blamed_on
 from delegraph.core.ops.support import node_support, types_of
 from delegraph.delegates.opencl.kernels import LOWERINGS, lowerings_of
 from delegraph.delegates.opencl.launches import Emitter
@@ -30,7 +30,8 @@ def support(node: Node, traits: Traits) -> Support:
             return Support(
                 Verdict.NO, "opencl.types", f"no OpenCL kernel for {types_of(node)}; there is one for {types}"
             )
-        return _by_rules(node, lowering, traits)
+        with blamed_on(node):
+            return _by_rules(node, lowering, traits)
     except DelegraphError as exc:
         return Support(Verdict.NO, "opencl.invalid", str(exc))
 

@@ -187,8 +187,7 @@ class ReferenceContext(Context):
         return memory[: spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape)
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
-        for event in after:
-            event.wait()
+        host.await_all(after, INFO.id)
         program = self._program
         values: dict[int, Array] = dict(program.constants)
         values.update(zip(program.segment.inputs, self._inputs, strict=True))

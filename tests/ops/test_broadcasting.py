@@ -52,9 +52,7 @@ def _run(name: str, dtype: DType) -> Array:
 
 @pytest.mark.parametrize("dtype", [DType.INT8, DType.UINT8])
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "DIV"])
-def test_a_table_gives_what_the_formula_gives(
-    name: str, dtype: DType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_gives_what_the_formula_gives(name: str, dtype: DType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcasting, "TABLE_FROM", 1 << 60)
     expected = _run(name, dtype)
     monkeypatch.setattr(broadcasting, "TABLE_FROM", 1)

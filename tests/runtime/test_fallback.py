@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -367,7 +368,7 @@ def test_what_waits_behind_a_run_that_hangs_goes_on() -> None:
 
     worker, let_go = Worker("test"), threading.Event()
     stuck = worker.submit(lambda: let_go.wait(30))
-    behind = [worker.submit(lambda n=n: n) for n in range(3)]
+    behind = [worker.submit(partial(int, n)) for n in range(3)]
     with pytest.raises(TimeoutError):
         stuck.result(0.05)
     worker.abandon(stuck)

@@ -6,31 +6,34 @@ The same sample in every process: it depends on the OpDefs and on a fixed seed o
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from delegraph.core.errors import DelegraphError
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops import registry
 from delegraph.core.ops.opdef import Case, OpDef
 from delegraph.core.ops.support import node_support
+from delegraph.testing.contract.expected import expectation
 from delegraph.testing.contract.sketch import Make, Sketch, Specimen, UnusableSketch
 
 SEED = 20240607
-PER_KIND = 2
+PER_KIND = 1
 """Cases of an op for each kind of types."""
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A case that the reference runs. kind: "float", "quantized" or "integer". makes: values for its operands."""
+    """A case of an op. kind: "float", "quantized" or "integer". position: which of the op's cases it is."""
 
     op: OpDef
     case: Case
     kind: str
-    makes: tuple[Make | None, ...]
+    position: int
 
     def add_to(self, sketch: Sketch) -> list[int]:
         return sketch.case(self.op, self.case, self.makes, {})
@@ -38,6 +41,33 @@ class Piece:
     @property
     def has_constant(self) -> bool:
         return any(operand is not None and operand.constant for operand in self.case.inputs)
+
+    @property
+    def makes(self) -> tuple[Make | None, ...]:
+        """Values for the operands; None for one that is constant or left out."""
+        return tuple(
+            None if operand is None or operand.constant else functools.partial(self._value, slot)
+            for slot, operand in enumerate(self.case.inputs)
+        )
+
+    @functools.cached_property
+    def n_feeds(self) -> int:
+        """How many sets of data there are for which the reference has a result: 2, or 1, or (it refuses the case) 0."""
+        specimen = bundle((self,))
+        slots = [slot for slot, make in enumerate(self.makes) if make is not None]
+        for k in range(2):
+            try:
+                expectation(specimen, [self._drawn(slot, k) for slot in slots])
+            except DelegraphError:
+                return k
+        return 2
+
+    def _value(self, slot: int, k: int) -> Array:
+        return self._drawn(slot, k % max(1, self.n_feeds))
+
+    def _drawn(self, slot: int, k: int) -> Array:
+        assert self.op.cases is not None
+        return _values(self.op.cases, self.position, k)[slot]
 
 
 @functools.cache
@@ -53,15 +83,25 @@ def pieces() -> tuple[Piece, ...]:
         for position in map(int, order):
             kind = _kind(cases[position])
             if taken[kind] < PER_KIND:
-                piece = Piece(op, cases[position], kind, _makes(op, cases[position], position))
+                piece = Piece(op, cases[position], kind, position)
                 if _is_usable(piece):
                     taken[kind] += 1
                     found.append(piece)
     return tuple(found)
 
 
+def with_data(some: Sequence[Piece], at_most: int) -> list[Piece]:
+    """The first of them for whose data the reference has a result."""
+    return list(itertools.islice((piece for piece in some if piece.n_feeds), at_most))
+
+
 def bundle(some: Sequence[Piece], name: str = "ops side by side") -> Specimen:
-    """These ops in one graph, none reading from another."""
+    """These ops in one graph, none reading from another. Raises UnusableSketch."""
+    return _bundle(tuple(some), name)
+
+
+@functools.lru_cache(64)
+def _bundle(some: tuple[Piece, ...], name: str) -> Specimen:
     sketch = Sketch(name)
     for piece in some:
         piece.add_to(sketch)
@@ -71,7 +111,7 @@ def bundle(some: Sequence[Piece], name: str = "ops side by side") -> Specimen:
 @functools.cache
 def everything() -> Specimen:
     """All pieces in one graph; its nodes are in their order."""
-    return bundle(pieces(), "every op")
+    return bundle(pieces())
 
 
 def _kind(case: Case) -> str:
@@ -81,26 +121,14 @@ def _kind(case: Case) -> str:
 
 
 def _is_usable(piece: Piece) -> bool:
+    """Whether core would ask a device about it."""
+    sketch = Sketch(piece.op.name)
+    piece.add_to(sketch)
     try:
-        specimen = bundle((piece,))
+        node = sketch.only_node()
     except UnusableSketch:
         return False
-    (node,) = specimen.segment.nodes
-    return node_support(node.op, node) is None and bool(specimen.segment.inputs)
-
-
-def _makes(op: OpDef, case: Case, position: int) -> tuple[Make | None, ...]:
-    return tuple(
-        None if operand is None or operand.constant else _operand_values(op, position, i)
-        for i, operand in enumerate(case.inputs)
-    )
-
-
-def _operand_values(op: OpDef, position: int, slot: int) -> Make:
-    def make(k: int) -> Array:
-        return _values(op.cases, position, k)[slot]
-
-    return make
+    return node_support(node.op, node) is None and any(make is not None for make in piece.makes)
 
 
 @functools.lru_cache(4096)

@@ -6,7 +6,7 @@ Imports core.abi and expected.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import Artifact
 from delegraph.core.graph.graph import Array
-from delegraph.testing.contract.expected import Expectation, complaint, expectation
+from delegraph.testing.contract.expected import Expectation, complaint, of_feed
 from delegraph.testing.contract.finding import expect, fail
 from delegraph.testing.contract.sketch import Specimen
 
@@ -118,7 +118,6 @@ class Bench:
     artifact: Artifact
     program: Program
     is_loose: bool = False
-    _expected: dict[int, Expectation] = field(default_factory=dict)
 
     @classmethod
     def make(cls, device: Device, specimen: Specimen, packs: Packs, *, is_loose: bool = False) -> Bench:
@@ -130,7 +129,7 @@ class Bench:
         """The same specimen from another artifact."""
         device = self.device if device is None else device
         program = device.load(artifact, self.specimen.segment, packs)
-        return Bench(device, self.specimen, packs, artifact, program, self.is_loose, self._expected)
+        return Bench(device, self.specimen, packs, artifact, program, self.is_loose)
 
     def lane(self) -> Lane:
         return Lane(self)
@@ -140,9 +139,7 @@ class Bench:
 
     def expected(self, k: int) -> Expectation:
         """What feed ``k`` has to give."""
-        if k not in self._expected:
-            self._expected[k] = expectation(self.specimen, self.specimen.feed(k))
-        return self._expected[k]
+        return of_feed(self.specimen, k)
 
     def complaint(self, outputs: Sequence[Array], k: int) -> str:
         return complaint(self.expected(k), outputs, is_loose=self.is_loose)
@@ -158,7 +155,7 @@ class Lane:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         program, specs = bench.program, bench.specimen.segment.specs
-        alignment = program.alignment
+        alignment = max(1, program.alignment)
         self.scratch = self._cell(program.scratch_bytes, alignment, 0xA1)
         self.context: Context = program.context(self.scratch.buffer)
         self.inputs = [self._cell(specs[i].size_bytes, alignment, 0xB2) for i in bench.specimen.segment.inputs]
@@ -174,7 +171,7 @@ class Lane:
     def rebind(self) -> list[Cell]:
         """Binds fresh memory; returns the cells of the outputs that were bound before."""
         before = self.outputs
-        alignment = self.bench.program.alignment
+        alignment = max(1, self.bench.program.alignment)
         self.inputs = [self._cell(cell.size_bytes, alignment, cell.guard) for cell in self.inputs]
         self.outputs = [self._cell(cell.size_bytes, alignment, cell.guard) for cell in self.outputs]
         self.bind()

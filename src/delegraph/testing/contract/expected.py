@@ -36,6 +36,14 @@ class Expectation:
     ops: tuple[str, ...]
 
 
+def of_feed(specimen: Specimen, k: int) -> Expectation:
+    """What the k-th feed has to give; computed once."""
+    if k not in specimen.expected:
+        specimen.expected[k] = expectation(specimen, specimen.feed(k))
+    found: Expectation = specimen.expected[k]
+    return found
+
+
 def expectation(specimen: Specimen, feed: Sequence[Array]) -> Expectation:
     """The reference's results for these inputs."""
     segment = specimen.segment

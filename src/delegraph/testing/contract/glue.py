@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,11 @@ class Glue:
     arity: int
 
 
-@dataclass(frozen=True, eq=False)
+Palette = tuple[Glue, ...]
+"""The simple ops that a graph may be made of."""
+
+
+@dataclass(frozen=True)
 class Type:
     """Element type, quantization and shape of all the tensors of a graph."""
 
@@ -72,7 +77,8 @@ def apply(sketch: Sketch, glue: Glue, operands: Sequence[int], kind: Type) -> in
     return made
 
 
-def trial(kind: Type) -> tuple[Specimen, tuple[Glue, ...]]:
+@functools.cache
+def trial(kind: Type) -> tuple[Specimen, Palette]:
     """A graph with each candidate once, side by side, and which they are: what a device is asked to learn which it
     takes. Those that the reference refuses are left out."""
     taken = tuple(Glue(name, arity) for name, arity in _CANDIDATES if _runs(Glue(name, arity), kind))
@@ -83,7 +89,9 @@ def trial(kind: Type) -> tuple[Specimen, tuple[Glue, ...]]:
 
 def _runs(glue: Glue, kind: Type) -> bool:
     try:
-        (node,) = _side_by_side((glue,), kind).segment.nodes
+        sketch = Sketch(glue.name)
+        apply(sketch, glue, [kind.input(sketch), kind.input(sketch)], kind)
+        node = sketch.only_node()
     except UnusableSketch:
         return False
     return node_support(node.op, node) is None
@@ -97,7 +105,8 @@ def _side_by_side(some: Sequence[Glue], kind: Type) -> Specimen:
     return sketch.specimen()
 
 
-def workbench(palette: Sequence[Glue], kind: Type) -> Specimen:
+@functools.cache
+def workbench(palette: Palette, kind: Type) -> Specimen:
     """Two inputs, a constant read twice, a tensor read three times, two outputs, one of them read inside as well."""
     sketch = Sketch("the workbench graph")
     one, two = _pick(palette, 1), _pick(palette, 2)
@@ -108,10 +117,11 @@ def workbench(palette: Sequence[Glue], kind: Type) -> Specimen:
     t2 = apply(sketch, one, [t0, b], kind)
     t3 = apply(sketch, palette[1 % len(palette)], [t2, c], kind)
     t4 = apply(sketch, two, [t3, t0], kind)
-    return sketch.specimen([t1, t2, t4] if t1 != t4 else [t1])
+    return sketch.specimen([t1, t2, t4])
 
 
-def chain(palette: Sequence[Glue], kind: Type, length: int = 6) -> Specimen:
+@functools.cache
+def chain(palette: Palette, kind: Type, length: int = 6) -> Specimen:
     sketch = Sketch(f"a chain of {length}")
     x = first = kind.input(sketch)
     for i in range(length):
@@ -119,7 +129,8 @@ def chain(palette: Sequence[Glue], kind: Type, length: int = 6) -> Specimen:
     return sketch.specimen()
 
 
-def random_graph(palette: Sequence[Glue], kind: Type, seed: int, n_ops: int = 8) -> Specimen:
+@functools.cache
+def random_graph(palette: Palette, kind: Type, seed: int, n_ops: int = 8) -> Specimen:
     """Operands drawn from all tensors so far, the later ones more often; a tensor may be both operands. Delivers what
     nothing reads, and one tensor that is read as well."""
     rng = np.random.default_rng((seed, 5))
@@ -130,7 +141,7 @@ def random_graph(palette: Sequence[Glue], kind: Type, seed: int, n_ops: int = 8)
     read: set[int] = set()
     for _ in range(n_ops):
         glue = palette[int(rng.integers(len(palette)))]
-        operands = [pool[max(0, len(pool) - 1 - int(rng.geometric(0.35)) + 1) % len(pool)] for _ in range(glue.arity)]
+        operands = [pool[max(0, len(pool) - int(rng.geometric(0.35)))] for _ in range(glue.arity)]
         if all(i == constant for i in operands):
             operands[0] = pool[0]
         read |= set(operands)
@@ -141,18 +152,14 @@ def random_graph(palette: Sequence[Glue], kind: Type, seed: int, n_ops: int = 8)
     return sketch.specimen(outputs)
 
 
-def shapes_graph(palette: Sequence[Glue], name: str, shapes: Sequence[Shape]) -> list[Specimen]:
-    """One graph for each shape: an op of two operands, then one of one."""
-    found = []
-    for shape in shapes:
-        kind = type_of(name, shape)
-        sketch = Sketch(f"a graph of shape {list(shape)}")
-        a, b = kind.input(sketch), kind.input(sketch)
-        t = apply(sketch, palette[0], [a, b], kind)
-        apply(sketch, _pick(palette, 1), [t, a], kind)
-        found.append(sketch.specimen())
-    return found
+@functools.cache
+def pair(palette: Palette, kind: Type) -> Specimen:
+    """An op of two operands, then one of one, both delivered."""
+    sketch = Sketch(f"a graph of shape {list(kind.shape)}")
+    a, b = kind.input(sketch), kind.input(sketch)
+    t = apply(sketch, palette[0], [a, b], kind)
+    return sketch.specimen([t, apply(sketch, _pick(palette, 1), [t, a], kind)])
 
 
-def _pick(palette: Sequence[Glue], arity: int) -> Glue:
+def _pick(palette: Palette, arity: int) -> Glue:
     return next((glue for glue in palette if glue.arity == arity), palette[0])

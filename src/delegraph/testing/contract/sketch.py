@@ -45,6 +45,8 @@ class Specimen:
     name: str
     segment: Segment
     makes: tuple[Make, ...]
+    expected: dict[int, Any] = field(default_factory=dict)
+    """Number of the feed → what it has to give; filled by ``expected.of_feed``."""
 
     @property
     def view(self) -> GraphView:
@@ -57,7 +59,7 @@ class Specimen:
 
     def feed(self, k: int) -> list[Array]:
         """The k-th set of input values, read-only."""
-        found = [np.ascontiguousarray(make(k)) for make in self.makes]
+        found = [np.array(make(k), order="C") for make in self.makes]
         for array in found:
             array.flags.writeable = False
         return found
@@ -157,6 +159,14 @@ class Sketch:
             raise UnusableSketch(f"nothing makes tensor {unknown[0]}")
         return Specimen(self.name, segment, tuple(self.makes[i] for i in segment.inputs))
 
+    def only_node(self) -> Node:
+        """The node of a graph of one op. Raises UnusableSketch."""
+        try:
+            _, (node,), _ = self._inferred([int(i) for _, _, table in self.operators for i in table.outputs])
+        except DelegraphError as exc:
+            raise UnusableSketch(str(exc)) from exc
+        return node
+
     def _inferred(self, outputs: Sequence[int]) -> tuple[Graph, list[Node], dict[int, TensorSpec]]:
         graph = build(self._model(outputs)).main
         nodes: list[Node] = []
@@ -169,7 +179,7 @@ class Sketch:
                 raise UnusableSketch(f"core runs {op.name} itself")
             if any(not spec.dtype.is_plain for spec in (*node.outputs, *(s for s in node.inputs if s is not None))):
                 raise UnusableSketch("strings and handles never leave core")
-            if any(spec.value is not None for spec in node.outputs):
+            if any(specs[i].value is not None for i in op.outputs):
                 raise UnusableSketch(f"the result of {op.name} is known before the run")
             nodes.append(node)
         return graph, nodes, specs

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from delegraph.core.abi.protocols import Delegate, Device
-from delegraph.core.abi.values import DelegateError, DeviceInfo, GraphView, Support, Verdict
+from delegraph.core.abi.values import Artifact, DelegateError, DeviceInfo, GraphView, Support, Verdict
 from delegraph.delegates.reference import ReferenceDelegate
 from delegraph.testing.contract import cases, glue
 from delegraph.testing.contract.cases import Piece
 from delegraph.testing.contract.execution import Bench
 from delegraph.testing.contract.finding import skip
-from delegraph.testing.contract.glue import Glue
+from delegraph.testing.contract.glue import Palette
 from delegraph.testing.contract.packs import KeptPacks
 from delegraph.testing.contract.sketch import Sketch, Specimen, UnusableSketch
 
@@ -75,8 +75,9 @@ class Subject:
 
     def answers(self, view: GraphView) -> list[Support]:
         """Its answers; where they are not one Support for each node, refusals (``supports.complete`` says so)."""
+        device = self.device
         try:
-            found = list(self.device.supports(view))
+            found = list(device.supports(view))
         except Exception as exc:
             skip(f"supports() raises (see supports.never_raises): {exc}")
         if len(found) != len(view.nodes) or not all(isinstance(answer, Support) for answer in found):
@@ -91,25 +92,24 @@ class Subject:
             return False
         return bool(self.device.check(specimen.segment).runs)
 
-    def palette(self, type_name: str, worst: Verdict = Verdict.YES) -> list[Glue]:
+    def palette(self, type_name: str, worst: Verdict = Verdict.YES) -> Palette:
         """The simple ops that it takes in this type."""
         try:
             specimen, candidates = glue.trial(glue.type_of(type_name, USUAL_SHAPE))
         except UnusableSketch:
-            return []
+            return ()
         answers = self.answers(specimen.view)
         allowed = (Verdict.YES,) if worst is Verdict.YES else (Verdict.YES, Verdict.DEVIATES)
-        return [c for c, answer in zip(candidates, answers, strict=True) if answer.verdict in allowed]
+        return tuple(c for c, answer in zip(candidates, answers, strict=True) if answer.verdict in allowed)
 
     def pieces(self, kind: str | None = None, worst: Verdict = Verdict.YES) -> list[Piece]:
-        """Of the sampled cases, those that it takes."""
+        """Of the sampled cases of a kind, those that it takes."""
+        return self._taken([piece for piece in cases.pieces() if kind in (None, piece.kind)], worst)
+
+    def _taken(self, some: Sequence[Piece], worst: Verdict = Verdict.YES) -> list[Piece]:
         allowed = (Verdict.YES,) if worst is Verdict.YES else (Verdict.YES, Verdict.DEVIATES)
-        answers = self.answers(cases.everything().view)
-        return [
-            piece
-            for piece, answer in zip(cases.pieces(), answers, strict=True)
-            if answer.verdict in allowed and kind in (None, piece.kind)
-        ]
+        answers = self.answers(cases.bundle(some).view)
+        return [piece for piece, answer in zip(some, answers, strict=True) if answer.verdict in allowed]
 
     # --- graphs to try
 
@@ -127,7 +127,8 @@ class Subject:
 
     def weighted(self) -> Specimen:
         """A graph whose ops have constants, if the device takes any such; else the workbench graph."""
-        found = [piece for piece in self.pieces() if piece.op.name in _WEIGHTED and piece.has_constant]
+        weighted = [piece for piece in cases.pieces() if piece.op.name in _WEIGHTED and piece.has_constant]
+        found = self._taken(weighted)
         specimen = self.first_that_runs([found[:3], found[:1]])
         return specimen or self.workbench()
 
@@ -142,8 +143,8 @@ class Subject:
 
     def _some_ops(self) -> Specimen:
         for worst in (Verdict.YES, Verdict.DEVIATES):
-            found = self.pieces(None, worst)
-            specimen = self.first_that_runs([found[:3], found[:1], found[1:2]])
+            found = cases.with_data(self.pieces(None, worst), 3)
+            specimen = self.first_that_runs([found, found[:1], found[1:2]])
             if specimen is not None:
                 return specimen
         skip("the device takes none of the ops that were tried")
@@ -167,6 +168,12 @@ class Subject:
             return Bench.make(device, specimen, KeptPacks(), is_loose=self.is_loose(specimen))
         except DelegateError as exc:
             skip(f"{specimen.name} can't be compiled and loaded (see compile.accepts): {exc}")
+
+    def loaded(self, artifact: Artifact, packs: KeptPacks) -> Bench:
+        """The ``weighted`` graph from an artifact of another process. Raises what load() raises."""
+        specimen = self.weighted()
+        program = self.device.load(artifact, specimen.segment, packs)
+        return Bench(self.device, specimen, packs, artifact, program, self.is_loose(specimen))
 
     def is_loose(self, specimen: Specimen) -> bool:
         """Whether the device deviates on any op of it."""

@@ -1,0 +1,5 @@
+"""Delegate "null": the skeleton to copy. See ``delegate`` for how."""
+
+from delegraph.delegates.null.delegate import NullDelegate
+
+__all__ = ["NullDelegate"]

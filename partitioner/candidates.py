@@ -1,0 +1,161 @@
+"""Assignments worth judging: minima of surrogates and the bound they prove. Imports the surrogate's modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+
+from delegraph.partitioner.elimination import TooWide
+from delegraph.partitioner.ilp import Budget, minimise_wide
+from delegraph.partitioner.problem import Problem
+from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of
+
+_ALL_SUBSETS = 5
+"""Devices up to which every subset is tried."""
+_ENTRIES_AT_ONCE = 1 << 24
+"""Entries of all tables of all settings that are made at once; beyond, one subset after another."""
+_OPS_APART = 5_000
+"""Ops of all subsets together that are solved one after another; beyond, pairs of devices go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An assignment and where it comes from. value, bound: of the surrogate there."""
+
+    assignment: tuple[int, ...]
+    value: int
+    bound: int
+    how: str
+
+
+class Search:
+    """Minima of the surrogates of a few λ on subsets of the devices, and ``bound``, which no TRUE is below.
+
+    Below TRUE is the surrogate of λ = 0 with one launch of some device, or of each where the assignments are those that
+    use a whole subset; so is the surrogate that charges each entry on one path a launch, for along a path every entry
+    is another segment.
+    """
+
+    def __init__(self, problem: Problem, weights: Sequence[Fraction], budget: Budget) -> None:
+        self._problem = problem
+        self._weights = sorted({Fraction(0), *weights})
+        self._budget = budget
+        n_used = len({d for domain in problem.domains for d in domain})
+        self._is_complete = n_used <= _ALL_SUBSETS
+        self._subsets = _subsets(problem, self._is_complete)
+        self._surrogate: Surrogate | None = None
+        self._values: list[tuple[int, int]] = []
+        self.bound = 0
+
+    def on_all(self) -> list[Candidate]:
+        """The CPU alone, and the minima over all devices."""
+        problem = self._problem
+        found: list[Candidate] = []
+        if (alone := problem.cpu_alone) is not None:
+            cost = sum(int(problem.op_costs[op, d]) for op, d in enumerate(alone))
+            found.append(Candidate(alone, cost, cost, "the cpu alone"))
+        if not problem.ops:
+            return found
+        try:
+            self._surrogate = Surrogate(problem)
+        except TooWide:
+            return found + self._wide()
+        more, self._values = _minima(problem, self._surrogate, self._subsets[:1], self._weights)
+        own, path = self._values[0]
+        self.bound = max(own + min(problem.launches[d] for d in self._subsets[0]), path)
+        return found + more
+
+    def on_subsets(self) -> list[Candidate]:
+        """The minima over fewer devices, with λ = 0 and 1."""
+        problem, rest, surrogate = self._problem, self._subsets[1:], self._surrogate
+        weights = [weight for weight in self._weights if weight in (0, 1)]
+        found: list[Candidate] = []
+        if surrogate is None:
+            return found
+        if surrogate.order.entries * len(rest) * (len(weights) + 1) <= _ENTRIES_AT_ONCE:
+            found, values = _minima(problem, surrogate, rest, weights)
+        else:
+            most = max(1, _OPS_APART // len(problem.ops))
+            if len(rest) > most:
+                rest, self._is_complete = sorted(rest, key=lambda s: abs(len(s) - 2))[:most], False
+            values = []
+            for subset in rest:
+                more, own = _minima(problem, Surrogate(problem, _within(problem, subset)), [subset], weights)
+                found, values = found + more, values + own
+        if self._is_complete:
+            both = zip(self._subsets, self._values + values, strict=True)
+            least = min(max(own + sum(problem.launches[d] for d in s), path) for s, (own, path) in both)
+            self.bound = max(self.bound, least)
+        return found
+
+    def _wide(self) -> list[Candidate]:
+        """Where the tables would be too large: pairs with the host exactly, all by dominance and linear programming."""
+        problem, budget = self._problem, self._budget
+        found: list[Candidate] = []
+        for subset in self._subsets[1:]:
+            if len(subset) > 2 + (problem.core is not None) or problem.host not in subset:
+                continue
+            try:
+                surrogate = Surrogate(problem, _within(problem, subset), limit=budget.subset_table)
+            except TooWide:
+                continue
+            found += _minima(problem, surrogate, [subset], self._weights)[0]
+        names = _names(problem, self._subsets[0])
+        for weight in (Fraction(0), Fraction(1)):
+            wide = minimise_wide(problem, entries_of(problem, weight), [c.assignment for c in found], budget)
+            found.append(Candidate(wide.assignment, wide.value, wide.bound, f"λ={weight} on {names} by {wide.how}"))
+            if not weight:
+                self.bound = wide.bound + min(problem.launches[d] for d in self._subsets[0])
+        return found
+
+
+def _names(problem: Problem, subset: Sequence[int]) -> str:
+    return ", ".join(problem.devices[d].id or "core" for d in subset)
+
+
+def _within(problem: Problem, subset: Sequence[int]) -> list[tuple[int, ...]]:
+    return [tuple(d for d in domain if d in subset) for domain in problem.domains]
+
+
+def _subsets(problem: Problem, is_complete: bool) -> list[tuple[int, ...]]:
+    """Sets of devices on which everything can run, larger ones first; those that leave an op no choice are in each."""
+    used = sorted({d for domain in problem.domains for d in domain})
+    fixed = {domain[0] for domain in problem.domains if len(domain) == 1}
+    sizes = range(len(used), 0, -1) if is_complete else (len(used), len(used) - 1, 2, 1)
+    found: dict[tuple[int, ...], None] = {}
+    for size in sizes:
+        for some in combinations(used, size):
+            subset = tuple(sorted({*some, *fixed}))
+            if all(not set(subset).isdisjoint(domain) for domain in set(problem.domains)):
+                found[subset] = None
+    return list(found)
+
+
+def _settings(problem: Problem, subset: Sequence[int], weights: Sequence[Fraction]) -> list[tuple[str, Setting]]:
+    """The surrogate of each λ on a subset, and the one that charges launches on the longest path alone."""
+    n = len(problem.devices)
+    names = _names(problem, subset)
+    allowed = tuple(d in subset for d in range(n))
+    nothing = (0,) * n
+    found = [(f"λ={weight} on {names}", Setting(entries_of(problem, weight), nothing, allowed)) for weight in weights]
+    return [*found, (f"launches on the longest path on {names}", Setting(nothing, problem.launches, allowed))]
+
+
+def _minima(
+    problem: Problem, surrogate: Surrogate, subsets: Sequence[tuple[int, ...]], weights: Sequence[Fraction]
+) -> tuple[list[Candidate], list[tuple[int, int]]]:
+    """The minima of every λ on every subset; for each subset the values of the first λ, which is 0, and of the longest
+    path."""
+    named = [_settings(problem, subset, weights) for subset in subsets]
+    minima = surrogate.solve([setting for per_subset in named for _, setting in per_subset])
+    found: list[Candidate] = []
+    values: list[tuple[int, int]] = []
+    for i, per_subset in enumerate(named):
+        own = minima[i * len(per_subset) : (i + 1) * len(per_subset)]
+        values.append((own[0].value, own[-1].value))
+        for (how, _), minimum in zip(per_subset, own, strict=True):
+            if minimum.assignment is not None:
+                found.append(Candidate(minimum.assignment, minimum.value, minimum.value, how))
+    return found, values

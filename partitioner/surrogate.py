@@ -1,0 +1,270 @@
+"""The additive cost of an assignment, and its exact minimum. Imports partitioner.problem, elimination.
+
+    SURROGATE_λ(a) = Σ op(v, a_v) + Σ tensors [Σ e entered by it: copy + λ·launch(e)] + copy to the host of an output
+
+A tensor enters the devices, other than its home, on which some op reads it. The minimum is found by elimination over
+one variable per op with a choice, and one per tensor with several such readers: the set of devices that it is resident
+on. A reader constrains that set, so the widths are those of the graph, not of its fan-outs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from delegraph.partitioner.elimination import TABLE_LIMIT, Factor, eliminate, elimination_order
+from delegraph.partitioner.problem import COST_LIMIT, NEVER, IntArray, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Which costs are minimised. entries: per device, what a tensor's entry costs beside the copy (λ·launch).
+    path: per device, what an entry costs along the problem's longest path alone. allowed: per device."""
+
+    entries: tuple[int, ...]
+    path: tuple[int, ...]
+    allowed: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """The least cost and an assignment that has it; None where no assignment is allowed."""
+
+    value: int
+    assignment: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Tensors of one producer (None: the host's) with the same consumers. copy: [D, D], their sum; out: [D], cost of
+    delivering those that are outputs to the host; n_tensors."""
+
+    producer: int | None
+    consumers: tuple[int, ...]
+    copy: IntArray
+    out: IntArray
+    n_tensors: int
+    host: int
+
+
+def entries_of(problem: Problem, weight: Fraction | int) -> tuple[int, ...]:
+    """λ·launch per device, rounded down. weight: λ."""
+    weight = Fraction(weight)
+    return tuple(launch * weight.numerator // weight.denominator for launch in problem.launches)
+
+
+def setting(problem: Problem, weight: Fraction | int) -> Setting:
+    """SURROGATE_λ over all devices. weight: λ."""
+    n = len(problem.devices)
+    return Setting(entries_of(problem, weight), (0,) * n, (True,) * n)
+
+
+def surrogate_cost(problem: Problem, assignment: Sequence[int], entries: Sequence[int]) -> int:
+    """SURROGATE_λ of an assignment; COST_LIMIT or more for one that breaks a prefix. entries: λ·launch per device."""
+    total = sum(int(problem.op_costs[op, d]) for op, d in enumerate(assignment))
+    copies = problem.copies
+    for index, tensor in enumerate(problem.tensors):
+        home = problem.host if tensor.producer is None else assignment[tensor.producer]
+        read = {assignment[op] for op in tensor.consumers} - {home}
+        total += sum(int(copies[index, home, d]) + entries[d] for d in read)
+        if tensor.is_output and problem.host not in read:
+            total += int(copies[index, home, problem.host])
+    for d in problem.prefix_devices:
+        total += sum(COST_LIMIT for a, b in problem.order if assignment[b] == d != assignment[a])
+    return total
+
+
+def groups_of(problem: Problem) -> list[Group]:
+    """The problem's tensors, joined where producer and consumers are the same; those that can't cost left out."""
+    found: dict[tuple[int | None, tuple[int, ...]], list[int]] = {}
+    for index, tensor in enumerate(problem.tensors):
+        if tensor.consumers or (tensor.is_output and tensor.producer is not None):
+            found.setdefault((tensor.producer, tensor.consumers), []).append(index)
+    groups = []
+    for (producer, consumers), members in found.items():
+        copy = np.minimum(problem.copies[members].sum(axis=0), COST_LIMIT)
+        outputs = [i for i in members if problem.tensors[i].is_output]
+        out = problem.copies[outputs, :, problem.host].sum(axis=0)
+        groups.append(Group(producer, consumers, copy, out, len(members), problem.host))
+    return groups
+
+
+def longest_path(problem: Problem) -> tuple[int, ...]:
+    """A longest chain of ops that wait for each other; of several the one with the lowest ops from its end."""
+    length = [1] * len(problem.ops)
+    previous = [-1] * len(problem.ops)
+    for op, wait in enumerate(problem.before):
+        for earlier in wait:
+            if length[earlier] + 1 > length[op]:
+                length[op], previous[op] = length[earlier] + 1, earlier
+    if not length:
+        return ()
+    path = [length.index(max(length))]
+    while previous[path[-1]] >= 0:
+        path.append(previous[path[-1]])
+    return tuple(reversed(path))
+
+
+class Surrogate:
+    """The structure of a problem's surrogate, made once for all settings.
+
+    domains: those of the problem unless narrower ones are given. kept_readers: how many readers with a choice a tensor
+    is charged for at most, the first ones (None: all); with fewer the minimum is a lower bound. has_path: whether
+    settings may charge the path. groups: of ``groups_of``, those that are charged
+    (None: all).
+
+    Raises:
+        TooWide: a table would have more than ``limit`` entries.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        domains: Sequence[tuple[int, ...]] | None = None,
+        *,
+        limit: int = TABLE_LIMIT,
+        kept_readers: int | None = None,
+        has_path: bool = True,
+        groups: Sequence[Group] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.domains = tuple(problem.domains if domains is None else domains)
+        self._variable = {op: i for i, op in enumerate(v for v, d in enumerate(self.domains) if len(d) > 1)}
+        self._sizes = [len(self.domains[op]) for op in self._variable]
+        self._path = longest_path(problem) if has_path else ()
+        self._groups = [self._kept(group, kept_readers) for group in (groups_of(problem) if groups is None else groups)]
+        self._masks: list[tuple[int, tuple[frozenset[int], ...]] | None] = []
+        scopes: list[Sequence[int]] = []
+        for group in self._groups:
+            own = self._free(() if group.producer is None else (group.producer,))
+            readers = self._free(group.consumers)
+            mask = None
+            if len(readers) > 1:
+                mask = len(self._sizes), self._residencies(group.consumers)
+                self._sizes.append(len(mask[1]))
+                scopes += [(*own, mask[0])] + [(reader, mask[0]) for reader in readers]
+            else:
+                scopes.append((*own, *readers))
+            self._masks.append(mask)
+        pairs = list(zip(self._path, self._path[1:], strict=False))
+        if problem.prefix_devices:
+            pairs += problem.order
+        scopes += [self._free(pair) for pair in pairs]
+        self.order = elimination_order(self._sizes, scopes, limit)
+
+    def _free(self, ops: Sequence[int]) -> list[int]:
+        return [self._variable[op] for op in ops if op in self._variable]
+
+    def _kept(self, group: Group, kept: int | None) -> Group:
+        free = [op for op in group.consumers if op in self._variable]
+        if kept is None or len(free) <= kept:
+            return group
+        dropped = set(free[kept:])
+        consumers = tuple(op for op in group.consumers if op not in dropped)
+        return replace(group, consumers=consumers)
+
+    def _residencies(self, consumers: Sequence[int]) -> tuple[frozenset[int], ...]:
+        """The sets of devices that the consumers may read on, smaller ones first."""
+        fixed = frozenset(self.domains[op][0] for op in consumers if op not in self._variable)
+        some = sorted({d for op in consumers for d in self.domains[op]} - fixed)
+        sets = [fixed | {d for i, d in enumerate(some) if bits >> i & 1} for bits in range(1 << len(some))]
+        return tuple(sorted((s for s in sets if s), key=lambda s: (len(s), sorted(s))))
+
+    def solve(self, settings: Sequence[Setting]) -> list[Minimum]:
+        """The minimum under each setting."""
+        if not settings:
+            return []
+        values, choice = eliminate(self._sizes, self._factors(settings), self.order)
+        found = []
+        for value, row in zip(values.tolist(), choice.tolist(), strict=True):
+            assignment = tuple(
+                domain[row[self._variable[op]]] if op in self._variable else domain[0]
+                for op, domain in enumerate(self.domains)
+            )
+            found.append(Minimum(value, assignment if value < COST_LIMIT else None))
+        return found
+
+    def _factors(self, settings: Sequence[Setting]) -> list[Factor]:
+        entries = np.array([s.entries for s in settings], np.int64)
+        path = np.array([s.path for s in settings], np.int64)
+        barred = np.where(np.array([s.allowed for s in settings], bool), 0, COST_LIMIT)
+        found = self._op_factors(barred)
+        for group, mask in zip(self._groups, self._masks, strict=True):
+            found += self._group_factors(group, mask, entries)
+        if path.any():
+            found += self._path_factors(path)
+        found += self._order_factors()
+        return found
+
+    def _op_factors(self, barred: IntArray) -> list[Factor]:
+        costs = self.problem.op_costs
+        found, constant = [], np.zeros(len(barred), np.int64)
+        for op, domain in enumerate(self.domains):
+            if op in self._variable:
+                found.append(Factor((self._variable[op],), costs[op, list(domain)] + barred[:, list(domain)]))
+            else:
+                constant = np.minimum(constant + costs[op, domain[0]] + barred[:, domain[0]], NEVER)
+        return [*found, Factor((), constant)]
+
+    def _group_factors(
+        self, group: Group, mask: tuple[int, tuple[frozenset[int], ...]] | None, entries: IntArray
+    ) -> list[Factor]:
+        homes = (self.problem.host,) if group.producer is None else self.domains[group.producer]
+        readers = [op for op in group.consumers if op in self._variable]
+        fixed = frozenset(self.domains[op][0] for op in group.consumers if op not in self._variable)
+        sets: Sequence[frozenset[int]]
+        if mask is not None:
+            sets = mask[1]
+        elif readers:
+            sets = [fixed | {d} for d in self.domains[readers[0]]]
+        else:
+            sets = [fixed]
+        table = self._residency_costs(group, homes, sets, entries)
+        own = () if group.producer is None else tuple(self._free((group.producer,)))
+        other = (mask[0],) if mask is not None else tuple(self._free(readers))
+        found = [self._squeezed((*own, *other), table)]
+        if mask is not None:
+            for op in readers:
+                allows = np.array([[0 if d in s else NEVER for s in sets] for d in self.domains[op]], np.int64)
+                found.append(Factor((self._variable[op], mask[0]), allows[None]))
+        return found
+
+    def _residency_costs(
+        self, group: Group, homes: Sequence[int], sets: Sequence[frozenset[int]], entries: IntArray
+    ) -> IntArray:
+        """[n_settings, homes, sets]."""
+        n = len(self.problem.devices)
+        member = np.array([[d in s for s in sets] for d in range(n)], np.int64)
+        each = group.copy[list(homes)] + group.n_tensors * entries[:, None, :]
+        each[:, np.arange(len(homes)), list(homes)] = 0
+        delivered = group.out[list(homes)][:, None] * (1 - member[self.problem.host])
+        found: IntArray = np.minimum(each @ member + delivered, NEVER)
+        return found
+
+    def _squeezed(self, scope: tuple[int, ...], table: IntArray) -> Factor:
+        """The table without the axes of what has no choice, variables rising."""
+        table = table.reshape(table.shape[0], *(self._sizes[v] for v in scope))
+        if list(scope) != sorted(scope):
+            table = table.transpose(0, 2, 1)
+        return Factor(tuple(sorted(scope)), table)
+
+    def _path_factors(self, path: IntArray) -> list[Factor]:
+        first = self.domains[self._path[0]]
+        found = [self._squeezed(tuple(self._free(self._path[:1])), path[:, list(first)])]
+        for pair in zip(self._path, self._path[1:], strict=False):
+            a, b = (self.domains[op] for op in pair)
+            differs = np.not_equal.outer(a, b).astype(np.int64)
+            found.append(self._squeezed(tuple(self._free(pair)), differs * path[:, None, list(b)]))
+        return found
+
+    def _order_factors(self) -> list[Factor]:
+        """A device that takes only a prefix keeps also what state puts in order."""
+        found = []
+        for pair in self.problem.order if self.problem.prefix_devices else ():
+            a, b = (self.domains[op] for op in pair)
+            broken = [[COST_LIMIT if e != d and e in self.problem.prefix_devices else 0 for e in b] for d in a]
+            found.append(self._squeezed(tuple(self._free(pair)), np.array([broken], np.int64)))
+        return found

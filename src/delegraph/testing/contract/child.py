@@ -1,0 +1,152 @@
+"""The process in which a delegate is checked, so that a crash of the delegate is a finding and no more.
+
+``python -m delegraph.testing.contract.child VERB``, with a JSON request on stdin. What the delegate prints goes to
+stderr; stdout is ours alone. Verbs: ``examine`` makes checks, one JSON line each (``supervisor``); ``load`` and
+``fork`` answer with one JSON value (``spawning``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from delegraph.core.abi.protocols import Delegate
+from delegraph.core.abi.values import Artifact, DelegateError
+from delegraph.core.errors import InvalidArgument
+from delegraph.testing.contract.finding import Broken, Skipped
+from delegraph.testing.contract.naming import find
+from delegraph.testing.contract.packs import KeptPacks
+from delegraph.testing.contract.runner import run_task, selected, tasks
+from delegraph.testing.contract.spawning import FORK_PATIENCE_S, ended
+from delegraph.testing.contract.subject import Subject
+
+
+def main() -> int:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    verb = sys.argv[1]
+    if verb == "examine":
+        _examine(request, answers)
+        return 0
+    try:
+        answer = _load(request) if verb == "load" else _fork(request)
+    except Skipped as exc:
+        answer = {"skipped": str(exc)}
+    except Broken as exc:
+        answer = {"failed": str(exc)}
+    except Exception as exc:
+        answer = {"failed": f"{type(exc).__name__}: {exc}"}
+    _say(answers, answer)
+    return 0
+
+
+def _say(stream: TextIO, value: dict[str, Any]) -> None:
+    stream.write(json.dumps(value) + "\n")
+    stream.flush()
+
+
+def _examine(request: dict[str, Any], answers: TextIO) -> None:
+    """Says the tasks first ({"tasks"}), then for each {"start"} and {"finding"}. ``done``: tasks that were made before,
+    which are left out."""
+    try:
+        delegate = find(request["name"], isolate=request["isolate"])
+    except Exception as exc:
+        _say(answers, {"unusable": f"{type(exc).__name__}: {exc}", "argument": None})
+        return
+    try:
+        found = tasks(delegate, selected(request["only"]), request["device"])
+    except InvalidArgument as exc:
+        argument = {"where": exc.where, "expected": exc.expected, "found": exc.found, "advice": exc.advice}
+        _say(answers, {"unusable": str(exc), "argument": argument})
+        return
+    done = {tuple(pair) for pair in request["done"]}
+    _say(answers, {"tasks": [[task.check.id, task.device, task.check.sentence] for task in found]})
+    for i, task in enumerate(found):
+        if (task.check.id, task.device) not in done:
+            _say(answers, {"start": i})
+            finding = run_task(delegate, task, request["name"], is_isolated=request["isolate"])
+            _say(answers, {"finding": finding.to_json()})
+
+
+def _subject(delegate: Delegate, request: dict[str, Any]) -> Subject:
+    info = next(info for info in delegate.devices() if info.id == request["device"])
+    return Subject(delegate, info, request["name"], request["isolate"])
+
+
+def _load(request: dict[str, Any]) -> dict[str, Any]:
+    """Loads an artifact from files and runs it; writes the outputs to the folder."""
+    folder = Path(request["folder"])
+    subject = _subject(find(request["name"], isolate=request["isolate"]), request)
+    with np.load(folder / "packs.npz") as packs:
+        kept = KeptPacks({name: packs[f"p{i}"] for i, name in enumerate(request["packs"])})
+    for pack in kept.kept.values():
+        pack.flags.writeable = False
+    payload = memoryview((folder / "payload").read_bytes())
+    artifact = Artifact(request["format"], payload, tuple(request["artifact_packs"]))
+    bench = subject.loaded(artifact, kept)
+    outputs = bench.lane().run(0)
+    named: dict[str, Any] = {f"o{i}": output for i, output in enumerate(outputs)}
+    np.savez(folder / "outputs.npz", **named)
+    subject.close_all()
+    return {}
+
+
+def _fork(request: dict[str, Any]) -> dict[str, Any]:
+    delegate = find(request["name"], isolate=request["isolate"])
+    subject = _subject(delegate, request)
+    lane = subject.bench().lane()
+    lane.check(0, "before the fork")
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, _in_the_child(delegate, request).encode())
+        os._exit(0)
+    os.close(write)
+    problem = _heard(pid, read)
+    if not problem:
+        lane.check(1, "in the parent, after the fork")
+        subject.close_all()
+    return {"problem": problem}
+
+
+def _in_the_child(delegate: Delegate, request: dict[str, Any]) -> str:
+    """Opens the device anew and runs; what went wrong, or "ok"."""
+    subject = _subject(delegate, request)
+    try:
+        device = subject.open()
+    except DelegateError:  # core goes on with another device
+        return "ok"
+    except Exception as exc:
+        return f"in the child: open() raised {type(exc).__name__}: {exc}"
+    try:
+        subject.bench(device=device).check_once(2, "in the child")
+    except (Broken, Skipped) as exc:
+        return str(exc)
+    except Exception as exc:
+        return f"in the child: {type(exc).__name__}: {exc}"
+    return "ok"
+
+
+def _heard(pid: int, read: int) -> str:
+    ready, _, _ = select.select([read], [], [], FORK_PATIENCE_S)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return f"the child hangs: it did not compute within {FORK_PATIENCE_S:g} s"
+    text = os.read(read, 65536).decode()
+    _, status = os.waitpid(pid, 0)
+    if not text:
+        return f"the child {ended(os.waitstatus_to_exitcode(status))}"
+    return "" if text == "ok" else text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
