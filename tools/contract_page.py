@@ -43,6 +43,7 @@ In a test of your own:
 ```python
 from delegraph.testing.contract import examine
 
+
 def test_the_contract():
     broken = [f"{f.check}: {f.found}" for f in examine("./acme.py") if f.outcome == "failed"]
     assert not broken

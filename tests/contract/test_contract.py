@@ -19,16 +19,10 @@ EXAMPLE = ROOT / "tests" / "delegates" / "example_delegate.py"
 
 SPAWNS = frozenset(check.id for check in all_checks() if check.spawns)
 
-_PASSED_ON = "a failed dependency's own error comes out of the run"
+
 KNOWN: dict[tuple[str, str], str] = {
-    ("cpu", "run.dependency_failed"): _PASSED_ON,
-    ("example", "run.dependency_failed"): _PASSED_ON,
-    ("example, isolated", "run.dependency_failed"): _PASSED_ON,
-    ("example, isolated", "memory.too_much"): "OSError for memory that can't be mapped",
-    ("acme", "run.dependency_failed"): _PASSED_ON,
     ("acme", "compile.packs"): "Artifact.packs is empty, and load() asks for weights",
     ("acme", "artifact.damaged"): "the payload has no checksum",
-    ("opencl", "supports.never_raises"): "IndexError for SOFTMAX of a scalar",
 }
 """(delegate, check) → what breaks the rule today. Whoever mends it takes the line out: the tests ask for that."""
 

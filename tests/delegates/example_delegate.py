@@ -21,7 +21,7 @@ from delegraph.core.abi import (
     Support,
     Verdict,
 )
-from delegraph.core.abi.host import FINISHED, HostBuffer, allocate
+from delegraph.core.abi.host import FINISHED, HostBuffer, allocate, await_all
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.opdef import Node
@@ -95,8 +95,7 @@ class AddContext(Context):
         return memory[: spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape)
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
-        for event in after:
-            event.wait()
+        await_all(after, INFO.id)
         values = dict(self.inputs)
         for node in self.segment.nodes:
             for tensor, spec in zip(node.op.inputs, node.inputs, strict=True):

@@ -267,8 +267,7 @@ class NativeContext(Context):
         self._bound = (*lent, *inputs, *outputs)
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
-        for event in after:
-            event.wait()
+        host.await_all(after, self._device)
         self._library.call(self._device, "run", self._handle.pointer, deadline_ns(deadline))
         name = guard.broken(self._guards)
         if name:

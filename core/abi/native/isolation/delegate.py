@@ -366,8 +366,7 @@ class IsolatedContext(Context):
         return buffer.remote.number
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
-        for event in after:
-            event.wait()
+        host.await_all(after, self._remote.device.info.id)
         limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         self._remote.call({"do": "run", "context": self._remote.number, "within_s": limit_s}, limit_s)
         name = guard.broken(self._guards)

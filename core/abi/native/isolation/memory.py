@@ -21,12 +21,20 @@ Array = npt.NDArray[Any]
 
 @contextmanager
 def shared_memory(size_bytes: int) -> Iterator[tuple[int, Array]]:
-    """A descriptor to hand over, open within the context, and the memory (uint8), which stays as long as it is used."""
+    """A descriptor to hand over, open within the context, and the memory (uint8), which stays as long as it is used.
+
+    Raises:
+        MemoryError: there is not that much.
+    """
     fd = _file()
     try:
-        os.ftruncate(fd, max(1, size_bytes))
-        _seal(fd)
-        yield fd, mapped(fd, size_bytes)
+        try:
+            os.ftruncate(fd, max(1, size_bytes))
+            _seal(fd)
+            memory = mapped(fd, size_bytes)
+        except (OSError, OverflowError) as exc:
+            raise MemoryError(f"{size_bytes} bytes can't be mapped: {exc}") from exc
+        yield fd, memory
     finally:
         os.close(fd)
 
