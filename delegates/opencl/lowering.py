@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from delegraph.core.errors import InternalError
 from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.opdef import Form, Kernel, Node
 from delegraph.delegates.opencl.launches import Emitter
@@ -60,7 +61,7 @@ def _form(types: str) -> Form:
 
 
 def _no_kernel(node: Node) -> Kernel:
-    raise NotImplementedError
+    raise InternalError(node.place, "a form that only matches types was asked for a kernel")
 
 
 def lowering_of(node: Node, lowerings: Sequence[Lowering]) -> Lowering | None:

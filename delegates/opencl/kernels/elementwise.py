@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from delegraph.core.errors import InternalError
 from delegraph.core.graph.dtype import DType
 from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.fixed_point import activation_bounds
@@ -37,7 +38,7 @@ def _with(*names: str) -> Callable[[Node], Formula]:
 
 
 def _fused(node: Node, emit: Emitter) -> None:
-    raise NotImplementedError("the compiler fuses this op")
+    raise InternalError(node.place, "an op with a formula was to be emitted by itself, not fused")
 
 
 # 1 + tanh(x) and erfc(x) nearly vanish far below zero, where an error in the last place is all that is left.
