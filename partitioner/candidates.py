@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 
 from delegraph.partitioner.elimination import TooWide
-from delegraph.partitioner.ilp import Budget, minimise_wide
+from delegraph.partitioner.ilp import Budget, Wide, minimise_wide
 from delegraph.partitioner.problem import Problem
-from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of
+from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of, surrogate_cost
 
 _ALL_SUBSETS = 5
 """Devices up to which every subset is tried."""
 _ENTRIES_AT_ONCE = 1 << 24
 """Entries of all tables of all settings that are made at once; beyond, one subset after another."""
-_OPS_APART = 5_000
-"""Ops of all subsets together that are solved one after another; beyond, pairs of devices go first."""
+_OPS_APART = 3_000
+"""Ops of all subsets together that are solved one after another; beyond, pairs of devices go first, those with the host
+before others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Search:
         problem = self._problem
         found: list[Candidate] = []
         if (alone := problem.cpu_alone) is not None:
-            cost = sum(int(problem.op_costs[op, d]) for op, d in enumerate(alone))
+            cost = surrogate_cost(problem, alone, (0,) * len(problem.devices))
             found.append(Candidate(alone, cost, cost, "the cpu alone"))
         if not problem.ops:
             return found
@@ -79,7 +81,7 @@ class Search:
         else:
             most = max(1, _OPS_APART // len(problem.ops))
             if len(rest) > most:
-                rest, self._is_complete = sorted(rest, key=lambda s: abs(len(s) - 2))[:most], False
+                rest, self._is_complete = sorted(rest, key=lambda s: (abs(len(s) - 2), problem.host not in s))[:most], False
             values = []
             for subset in rest:
                 more, own = _minima(problem, Surrogate(problem, _within(problem, subset)), [subset], weights)
@@ -93,21 +95,40 @@ class Search:
     def _wide(self) -> list[Candidate]:
         """Where the tables would be too large: pairs with the host exactly, all by dominance and linear programming."""
         problem, budget = self._problem, self._budget
-        found: list[Candidate] = []
-        for subset in self._subsets[1:]:
-            if len(subset) > 2 + (problem.core is not None) or problem.host not in subset:
-                continue
-            try:
-                surrogate = Surrogate(problem, _within(problem, subset), limit=budget.subset_table)
-            except TooWide:
-                continue
-            found += _minima(problem, surrogate, [subset], self._weights)[0]
+        found = self._pairs()
         names = _names(problem, self._subsets[0])
-        for weight in (Fraction(0), Fraction(1)):
-            wide = minimise_wide(problem, entries_of(problem, weight), [c.assignment for c in found], budget)
+        known = [c.assignment for c in found]
+        weights = {Fraction(0): budget.paces[:1], Fraction(1): budget.paces}  # λ = 0 is there for its bound
+
+        def minimum(weight: Fraction) -> Wide:
+            return minimise_wide(problem, entries_of(problem, weight), known, replace(budget, paces=weights[weight]))
+
+        with ThreadPoolExecutor(len(weights)) as pool:  # HiGHS lets go of the interpreter; neither sees the other
+            both = list(pool.map(minimum, weights))
+        for weight, wide in zip(weights, both, strict=True):
             found.append(Candidate(wide.assignment, wide.value, wide.bound, f"λ={weight} on {names} by {wide.how}"))
             if not weight:
                 self.bound = wide.bound + min(problem.launches[d] for d in self._subsets[0])
+        return found
+
+
+    def _pairs(self) -> list[Candidate]:
+        """The minima on the host and one other device, where that is narrow enough."""
+        problem = self._problem
+        pairs = [s for s in self._subsets[1:] if len(s) == 2 + (problem.core is not None) and problem.host in s]
+        found: list[Candidate] = []
+        failed: list[set[int]] = []
+        narrow = {pair: _within(problem, pair) for pair in pairs}
+        choices = {pair: {op for op, domain in enumerate(narrow[pair]) if len(domain) > 1} for pair in pairs}
+        for pair in sorted(pairs, key=lambda pair: (len(choices[pair]), pair)):
+            if any(choices[pair] >= ops for ops in failed):
+                continue  # as wide at least as one that was too wide
+            try:
+                surrogate = Surrogate(problem, narrow[pair], limit=self._budget.subset_table)
+            except TooWide:
+                failed.append(choices[pair])
+                continue
+            found += _minima(problem, surrogate, [pair], self._weights)[0]
         return found
 
 

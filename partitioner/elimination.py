@@ -16,6 +16,8 @@ from delegraph.partitioner.problem import NEVER, IntArray
 TABLE_LIMIT = 1 << 20
 """Entries up to which a table is made, per scenario."""
 _BATCH_ENTRIES = 1 << 21
+_UNCUT = 6
+"""Tables of up to NEVER that can be added to one without being cut off in between: the sum has to stay below 2⁶³."""
 
 
 class TooWide(Exception):
@@ -53,6 +55,7 @@ def elimination_order(sizes: Sequence[int], scopes: Iterable[Sequence[int]], lim
             near[variable].update(scope)
     for variable, others in enumerate(near):
         others.discard(variable)
+    bits = [sum([1 << other for other in others]) for others in near]  # the same, quick to intersect
 
     def entries_of(variable: int) -> int:
         product = sizes[variable]
@@ -67,7 +70,10 @@ def elimination_order(sizes: Sequence[int], scopes: Iterable[Sequence[int]], lim
         count = len(others)
         if count > most:
             return (most * most, limit + 1, variable)
-        lacking = sum(len(others) - 1 - len(near[other] & others) for other in others) // 2 if count > 1 else 0
+        lacking = 0
+        if count > 1:
+            own = bits[variable]
+            lacking = (count * (count - 1) - sum([(bits[other] & own).bit_count() for other in others])) // 2
         return (lacking, entries_of(variable), variable)
 
     keys = {variable: key(variable) for variable in range(len(sizes))}
@@ -89,9 +95,11 @@ def elimination_order(sizes: Sequence[int], scopes: Iterable[Sequence[int]], lim
         widest = max(widest, found[1])
         del keys[variable]
         touched = set(others)
+        own, gone = bits[variable], ~(1 << variable)
         for other in others:
             near[other] |= others
             near[other] -= {other, variable}
+            bits[other] = (bits[other] | own) & gone & ~(1 << other)
         if len(others) > 2:
             for other in others:
                 if len(near[other]) <= most:
@@ -154,13 +162,18 @@ def _eliminate(
 
 def _sum(bucket: Sequence[Factor], scope: tuple[int, ...], sizes: Sequence[int]) -> IntArray:
     """The tables' sum over ``scope``, cut off at NEVER."""
+    full = tuple([sizes[v] for v in scope])
     joint: IntArray | None = None
-    for factor in bucket:
+    for index, factor in enumerate(bucket):
         table = factor.table
         if factor.scope != scope:
-            table = table.reshape(table.shape[0], *(sizes[v] if v in factor.scope else 1 for v in scope))
-        joint = table if joint is None else np.minimum(joint + table, NEVER)
+            own = factor.scope
+            table = table.reshape([table.shape[0], *[sizes[v] if v in own else 1 for v in scope]])
+        joint = table if joint is None else joint + table
+        if index and not index % _UNCUT:
+            joint = np.minimum(joint, NEVER)
     if joint is None:
-        return np.zeros((1, *(sizes[v] for v in scope)), np.int64)
-    full = tuple(sizes[v] for v in scope)
+        return np.zeros((1, *full), np.int64)
+    if len(bucket) > 1:
+        joint = np.minimum(joint, NEVER)
     return joint if joint.shape[1:] == full else np.broadcast_to(joint, (joint.shape[0], *full))

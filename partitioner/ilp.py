@@ -1,44 +1,44 @@
 """The surrogate of graphs that are too wide for elimination: value with proven bound. Imports the surrogate's modules.
 
-First dominated devices go, and tensors are charged for their first readers alone, which gives a lower bound; often that
-is enough. Else HiGHS, if it is installed; if not, a descent from the best known assignments. Every limit counts work,
-not seconds, so that the same problem gives the same bytes; ``time_limit_s`` is there for what nobody foresaw.
+First dominated devices go. Then the linear program's solution, if HiGHS is installed: its value is the bound, and its
+shares say where the ops go, decided bit by bit in a dive. Else tensors are charged for their first readers alone, which
+gives a bound, and a descent starts from the best known assignments. Every limit counts work, not seconds, so that the
+same problem gives the same bytes; ``time_limit_s`` is there for what nobody foresaw.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from delegraph.partitioner.elimination import TABLE_LIMIT, TooWide
-from delegraph.partitioner.linear import Program, program_of
-from delegraph.partitioner.problem import COST_LIMIT, Problem
+from delegraph.partitioner.linear import FloatArray, Program, program_of
+from delegraph.partitioner.problem import COST_LIMIT, IntArray, Problem
 from delegraph.partitioner.reduce import undominated
-from delegraph.partitioner.surrogate import Setting, Surrogate, groups_of, surrogate_cost
+from delegraph.partitioner.surrogate import Setting, Surrogate, surrogate_cost
 from delegraph.partitioner.true_cost import Judge
 
 _DESCENTS = 12
 """Sweeps of a descent at most."""
-_ROUNDING_TABLE = 1 << 15
-"""Entries of a table when a fractional solution is rounded."""
-_LEAST_SHARE = 0.05
-"""The share of an op from which on a device remains a choice when a fractional solution is rounded."""
-_WINDOW = 40
-"""Ops that are chosen anew together."""
 _STARTS = 2
 """Known assignments that a descent starts from, beside the relaxation's."""
+_DECIDED = 0.999
+"""The share of an op from which on it counts as decided."""
+_NARROWED = 0.8
+"""The share of choices below which what dominance has left is worth another try at exact elimination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How much work wide graphs are worth. gap: share of the value that may stay unproven. subset_table: entries of a
     table for subsets of the devices. relaxed_table: for the lower bound. nodes, iterations: HiGHS's branching and
-    simplex; columns: up to which it branches at all. use_highs: False to do without it."""
+    simplex; columns: up to which it branches at all. paces: of the dives, one after another while the gap is too large:
+    each decides one part in so many of the undecided ops at a time. use_highs: False to do without it."""
 
     gap: float = 0.01
     subset_table: int = 1 << 14
@@ -46,6 +46,7 @@ class Budget:
     nodes: int = 10
     columns: int = 2_000
     iterations: int = 50_000
+    paces: tuple[int, ...] = (12, 32)
     time_limit_s: float = 60.0
     use_highs: bool = True
 
@@ -67,23 +68,25 @@ def minimise_wide(
     n = len(problem.devices)
     setting = Setting(entries, (0,) * n, (True,) * n)
     domains = undominated(problem, entries)
-    try:
-        (exact,) = Surrogate(problem, domains, limit=TABLE_LIMIT // 4, has_path=False).solve([setting])
-    except TooWide:
-        pass
-    else:
-        assert exact.assignment is not None
-        return Wide(exact.assignment, exact.value, exact.value, "elimination of what dominance leaves")
-    relaxed, bound = _relaxed(problem, domains, setting, budget)
-    value = surrogate_cost(problem, relaxed, entries)
-    if value - bound <= budget.gap * value:
-        return Wide(relaxed, value, bound, "relaxation")
+    n_choices = sum(map(len, problem.domains))
+    if sum(map(len, domains)) <= _NARROWED * n_choices:
+        try:
+            (exact,) = Surrogate(problem, domains, limit=TABLE_LIMIT // 4, has_path=False).solve([setting])
+        except TooWide:
+            pass
+        else:
+            assert exact.assignment is not None
+            return Wide(exact.assignment, exact.value, exact.value, "elimination of what dominance leaves")
     judge = Judge(problem)
     highspy = _highspy() if budget.use_highs else None
     if highspy is not None:
         found = _by_highs(highspy, judge, setting, domains, budget)
         if found is not None:
-            return replace(found, bound=max(found.bound, min(found.value, bound)))
+            return found
+    relaxed, bound = _relaxed(problem, domains, setting, budget)
+    value = surrogate_cost(problem, relaxed, entries)
+    if value - bound <= budget.gap * value:
+        return Wide(relaxed, value, bound, "relaxation")
     single = [_single(problem, d) for d in range(n)]
     known = {a for a in (*starts, *single) if a is not None}
     tried = [relaxed, *sorted(known, key=lambda a: (surrogate_cost(problem, a, entries), a))[:_STARTS]]
@@ -127,102 +130,135 @@ def _descended(
     judge: Judge, start: Sequence[int], entries: tuple[int, ...], domains: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[int, ...], int]:
     """A local minimum of SURROGATE_λ: each op in turn goes where it costs least, back and forth."""
-    problem = judge.problem
-    assignment = [d if d in domain else domain[0] for d, domain in zip(start, domains, strict=True)]
+    sums = judge.additive([d if d in domain else domain[0] for d, domain in zip(start, domains, strict=True)], entries)
     dirty = {op for op, domain in enumerate(domains) if len(domain) > 1}
     for sweep in range(_DESCENTS):
         again: set[int] = set()
         for op in sorted(dirty, reverse=sweep % 2 == 1):
-            change, device = min((judge.additive_change(assignment, (op,), d, entries), d) for d in domains[op])
+            change, device = min((sums.change((op,), d), d) for d in domains[op])
             if change < 0:
-                assignment[op] = device
+                sums.move((op,), device)
                 again.update(o for o in judge.beside(op) if len(domains[o]) > 1)
         if not again:
             break
         dirty = again
-    return tuple(assignment), surrogate_cost(problem, assignment, entries)
+    return tuple(sums.assignment), surrogate_cost(judge.problem, sums.assignment, entries)
 
 
 def _by_highs(
     highspy: Any, judge: Judge, setting: Setting, domains: Sequence[tuple[int, ...]], budget: Budget
 ) -> Wide | None:
-    """The linear program, and branching where that leaves too large a gap; None if neither gives a solution."""
+    """The linear program, dives from its solution, and branching, each if what is before leaves too large a gap; None
+    if the solver gives no solution at all."""
     program = program_of(judge.problem, setting.entries, domains)
+    relaxation = _Relaxation(highspy, program, budget)
+    if relaxation.values is None:
+        return None
     best: Wide | None = None
-    bound = 0
-    for is_integer in (False, True):
-        if is_integer and len(program.costs) > budget.columns:
-            break
-        values, proven = _run(highspy, program, is_integer, budget)
-        bound = max(bound, proven)
+    for how, values in _attempts(relaxation, program, budget):
+        start = program.shares(values).argmax(axis=1).tolist()
+        assignment, value = _descended(judge, start, setting.entries, domains)
+        if best is None or value < best.value:
+            best = Wide(assignment, value, min(value, relaxation.bound), how)
+        if best.value - best.bound <= budget.gap * best.value:
+            return best
+    if best is not None and len(program.costs) <= budget.columns:
+        values, bound = _branched(highspy, program, budget)
         if values is not None:
-            shares = program.shares(values)
-            start = _rounded(judge.problem, setting, shares)
+            start = program.shares(values).argmax(axis=1).tolist()
             assignment, value = _descended(judge, start, setting.entries, domains)
-            if value - bound > budget.gap * value:
-                assignment, value = _windowed(judge.problem, setting, assignment, value, shares)
-            how = "branch and bound" if is_integer else "linear programming"
-            if best is None or value < best.value:
-                best = Wide(assignment, value, bound, how)
-        if best is not None:
-            best = replace(best, bound=min(best.value, bound))
-            if best.value - best.bound <= budget.gap * best.value:
-                break
+            if value < best.value:
+                best = Wide(assignment, value, best.bound, "branch and bound")
+        best = replace(best, bound=min(best.value, max(best.bound, bound)))
     return best
 
 
-def _rounded(problem: Problem, setting: Setting, shares: Sequence[Sequence[tuple[int, float]]]) -> tuple[int, ...]:
-    """The best assignment on the devices that have a share of an op, if that is not too wide either; else each op goes
-    to the device with the most of it."""
-    for settled in (0.95, 0.8, 0.65, 0.5):
-        domains = []
-        for own in shares:
-            most = min(own, key=lambda choice: (-choice[1], choice[0]))
-            some = (most[0],) if most[1] >= settled else tuple(d for d, share in own if share >= _LEAST_SHARE)
-            domains.append(some or (most[0],))
-        try:
-            surrogate = Surrogate(problem, domains, limit=_ROUNDING_TABLE, has_path=False)
-        except TooWide:
-            continue
-        (minimum,) = surrogate.solve([setting])
-        if minimum.assignment is not None:
-            return minimum.assignment
-    return tuple(min(own, key=lambda choice: (-choice[1], choice[0]))[0] for own in shares)
+def _attempts(relaxation: _Relaxation, program: Program, budget: Budget) -> Iterator[tuple[str, FloatArray]]:
+    """Solutions of the program, ever better ones as far as that can be told."""
+    assert relaxation.values is not None
+    yield "linear programming", relaxation.values
+    for pace in budget.paces:
+        yield "linear programming and a dive", relaxation.dive(pace)
 
 
-def _windowed(
-    problem: Problem,
-    setting: Setting,
-    start: tuple[int, ...],
-    value: int,
-    shares: Sequence[Sequence[tuple[int, float]]],
-) -> tuple[tuple[int, ...], int]:
-    """The assignment with one stretch of ops after another chosen anew, exactly, given all others."""
-    assignment = start
-    groups = groups_of(problem)
-    for first in range(0, len(start), _WINDOW // 2):
-        window = range(first, first + _WINDOW)
-        domains = [
-            tuple(sorted({now, *(d for d, share in own if share >= _LEAST_SHARE)})) if op in window else (now,)
-            for op, (now, own) in enumerate(zip(assignment, shares, strict=True))
-        ]
-        near = [g for g in groups if g.producer in window or any(op in window for op in g.consumers)]
-        try:
-            surrogate = Surrogate(problem, domains, limit=_ROUNDING_TABLE, has_path=False, groups=near)
-        except TooWide:
-            continue
-        (minimum,) = surrogate.solve([setting])  # its value lacks the tensors elsewhere
-        if minimum.assignment is not None and minimum.assignment != assignment:
-            found = surrogate_cost(problem, minimum.assignment, setting.entries)
-            if found < value:
-                assignment, value = minimum.assignment, found
-    return assignment, value
+class _Relaxation:
+    """The program's solution with parts of ops allowed, and the solver, which solves it again from there with some ops
+    decided. values: of the columns, or None if there are none. bound: in whole units."""
+
+    def __init__(self, highspy: Any, program: Program, budget: Budget) -> None:
+        self._highspy = highspy
+        self._program = program
+        self.values: FloatArray | None = None
+        self.bound = 0
+        if not len(program.costs):
+            self.values, self.bound = program.costs, program.constant
+            return
+        self._solver = _solver(highspy, program, budget)
+        self._solver.setOptionValue("presolve", "off")  # takes longer than it saves, and dives start from the basis
+        self._solve()
+        solution = self._solver.getSolution()
+        if solution.value_valid and solution.dual_valid:
+            self.values = np.array(solution.col_value)
+            self.bound = program.bound(np.array(solution.row_dual))
+            self._basis = self._solver.getBasis()
+
+    def _solve(self) -> bool:
+        self._solver.run()
+        return bool(self._solver.getModelStatus() == self._highspy.HighsModelStatus.kOptimal)
+
+    def _now(self) -> FloatArray:
+        return np.array(self._solver.getSolution().col_value)
+
+    def dive(self, pace: int) -> FloatArray:
+        """Values that leave no op undecided, or the last ones if deciding the next ops leaves no solution. One part in
+        ``pace`` of the undecided ops goes where it has the largest share, the clearest ones first, until none is
+        left."""
+        assert self.values is not None
+        program, values = self._program, self.values
+        n = program.n_choices
+        self._bound_columns(np.arange(n), np.zeros(n), np.ones(n))
+        self._solver.setBasis(self._basis)
+        while True:
+            shares = program.shares(values)
+            most = shares.max(axis=1)
+            left = np.flatnonzero((program.only < 0) & (most < _DECIDED))
+            if not len(left):
+                return values
+            left = left[np.lexsort((left, -most[left]))][: max(4, len(left) // pace)]
+            columns = program.choices[left]
+            is_chosen = np.arange(columns.shape[1]) == shares[left].argmax(axis=1)[:, None]
+            on = is_chosen[columns >= 0].astype(np.float64)
+            self._bound_columns(columns[columns >= 0], on, on)
+            if not self._solve():
+                return values
+            values = self._now()
+
+    def _bound_columns(self, columns: IntArray, lower: FloatArray, upper: FloatArray) -> None:
+        self._solver.changeColsBounds(len(columns), columns.astype(np.int32), lower, upper)
 
 
-def _run(highspy: Any, program: Program, is_integer: bool, budget: Budget) -> tuple[Any, int]:
-    """(column values or None, lower bound in whole units)."""
+def _bound(value: float) -> int:
+    """In whole units, at least 0, a little less than HiGHS says, for its arithmetic is not exact."""
+    if not math.isfinite(value) or value >= COST_LIMIT:
+        return 0
+    return max(0, math.floor(value - 1e-9 * abs(value) - 1e-3))
+
+
+def _branched(highspy: Any, program: Program, budget: Budget) -> tuple[FloatArray | None, int]:
+    """(column values or None, lower bound in whole units) with ops in one piece."""
     if not len(program.costs):
         return program.costs, program.constant
+    solver = _solver(highspy, program, budget)
+    n = program.n_choices
+    solver.changeColsIntegrality(n, np.arange(n, dtype=np.int32), np.array([highspy.HighsVarType.kInteger] * n))
+    solver.run()
+    info = solver.getInfo()
+    has_values = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
+    values = np.array(solver.getSolution().col_value) if has_values else None
+    return values, _bound(info.mip_dual_bound)
+
+
+def _solver(highspy: Any, program: Program, budget: Budget) -> Any:
     solver = highspy.Highs()
     for name, value in {
         "output_flag": False,
@@ -244,19 +280,5 @@ def _run(highspy: Any, program: Program, is_integer: bool, budget: Budget) -> tu
     lp.offset_ = float(program.constant)
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
     lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = program.starts, program.columns, program.values
-    if is_integer:
-        kinds = [highspy.HighsVarType.kInteger] * program.n_choices
-        lp.integrality_ = kinds + [highspy.HighsVarType.kContinuous] * (lp.num_col_ - program.n_choices)
     solver.passModel(lp)
-    solver.run()
-    info, status = solver.getInfo(), solver.getModelStatus()
-    bound = 0.0
-    if is_integer:
-        bound = info.mip_dual_bound
-    elif status == highspy.HighsModelStatus.kOptimal:
-        bound = info.objective_function_value
-    if not math.isfinite(bound) or bound >= COST_LIMIT:
-        bound = 0.0
-    has_values = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
-    values = np.array(solver.getSolution().col_value) if has_values else None
-    return values, max(0, math.floor(bound - 1e-9 * abs(bound) - 1e-3))
+    return solver

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from delegraph.core.abi.values import Limits
 from delegraph.partitioner.problem import COST_LIMIT, Unplaceable
-from delegraph.partitioner.true_cost import Judge, Run
+from delegraph.partitioner.true_cost import Judge, Position
 
 PASSES = 8
 """Rounds over all segments and boundary ops at most."""
-_WORK = 80_000
+WORK = 60_000
 """Op positions that may be scheduled while improving one assignment; what bounds the time."""
-_FEWEST = 40
-"""Schedules that are tried however large the problem is."""
+_CONSIDERED = 10
+"""What looking at a move counts for, in op positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,38 +32,51 @@ def repaired(judge: Judge, assignment: Sequence[int]) -> tuple[int, ...]:
     Raises:
         Unplaceable: an op of such a segment may run nowhere else.
     """
-    problem = judge.problem
-    free = [d for d, device in enumerate(problem.devices) if not _is_limited(device.limits)]
-    found = list(assignment)
-    while (broken := judge.broken_limit(found, judge.runs(found))) is not None:
+    return tuple(repair(judge, Position(judge, assignment)).assignment)
+
+
+def repair(judge: Judge, position: Position) -> Position:
+    """The position, moved to where ``repaired`` ends.
+
+    Raises:
+        Unplaceable: an op of a segment that a limit forbids may run nowhere else.
+    """
+    problem, found = judge.problem, position.assignment
+    free = [d for d, device in enumerate(problem.devices) if not is_limited(device.limits)]
+    while (broken := judge.broken_limit(found, position.track.runs)) is not None:
         device, ops = broken
         common = [d for d in free if all(d in problem.domains[op] for op in ops)]
-        if common:
-            best = min(common, key=lambda d: (judge.additive_change(found, ops, d), d))
-            for op in ops:
-                found[op] = best
-            continue
-        for op in ops:
-            others = [d for d in free if d in problem.domains[op]]
-            if not others:
+        for some in [ops] if common else [(op,) for op in ops]:
+            choices = common or [d for d in free if d in problem.domains[some[0]]]
+            if not choices:
                 name = problem.devices[device].id
-                raise Unplaceable(op, f"a device beside {name}, whose limits it breaks", "none", "add the cpu")
-            found[op] = min(others, key=lambda d: (judge.additive_change(found, (op,), d), d))
-    return tuple(found)
+                raise Unplaceable(some[0], f"a device beside {name}, whose limits it breaks", "none", "add the cpu")
+            change, best = min((position.additive.change(some, d), d) for d in choices)
+            position.go(some, best, judge.after_move(position, some, best, change))
+    return position
 
 
-def _is_limited(limits: Limits) -> bool:
+def is_limited(limits: Limits) -> bool:
     return limits.max_segments is not None or limits.prefix_only or limits.min_ops > 1
 
 
-def improved(judge: Judge, assignment: Sequence[int], has_estimates: bool = False) -> tuple[int, ...]:
+def improved(
+    judge: Judge,
+    assignment: Sequence[int],
+    has_estimates: bool = False,
+    work: int = WORK,
+    *,
+    kept: Collection[int] = (),
+    near: Collection[int] | None = None,
+) -> tuple[int, ...]:
     """An assignment of at most the same TRUE: segments, then ops at boundaries, then both sides of a boundary, go to a
-    neighbour's device while that makes it less. Deterministic: the first move that pays is taken, in the order of the
-    ops; bounded by PASSES and by the work of scheduling.
+    neighbour's device while that makes it less; from the second round on only near what the last one changed.
+    Deterministic: the first move that pays is taken, in the order of the ops; bounded by PASSES and by ``work``, the op positions that are scheduled. kept: ops that stay where they are. near:
+    those to start with, if not with all.
 
     Must hold on entry: the assignment keeps the limits; so does the one returned.
     """
-    search = _Search(judge, assignment, has_estimates)
+    search = _Search(judge, assignment, has_estimates, work, frozenset(kept), near)
     for _ in range(PASSES):
         if not search.sweep():
             break
@@ -71,70 +84,78 @@ def improved(judge: Judge, assignment: Sequence[int], has_estimates: bool = Fals
 
 
 class _Search:
-    """The state of one improvement: the assignment, its segments, its TRUE, and how many schedules are left."""
+    """The state of one improvement: the position, and how much work is left."""
 
-    def __init__(self, judge: Judge, assignment: Sequence[int], has_estimates: bool) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        assignment: Sequence[int],
+        has_estimates: bool,
+        work: int,
+        kept: frozenset[int],
+        near: Collection[int] | None,
+    ) -> None:
         self.judge = judge
         self.problem = judge.problem
-        self.assignment = list(assignment)
         self._has_estimates = has_estimates
-        self._is_limited = any(_is_limited(device.limits) for device in self.problem.devices)
-        self._left = max(_FEWEST, _WORK // max(1, len(self.problem.ops)))
-        cost = judge.cost(assignment)
-        self._total = cost.total
-        self._set_runs(cost.runs)
+        self._is_limited = any(is_limited(device.limits) for device in self.problem.devices)
+        self._left = work
+        self._kept = kept
+        self._near = set(range(len(assignment)) if near is None else near)  # the ops whose moves are tried
+        self._changed: set[int] = set()
+        self._position = Position(judge, assignment)
+        self.assignment = self._position.assignment
+        self._look()
 
-    def _set_runs(self, runs: Sequence[Run]) -> None:
-        self._runs = runs
-        self._run_of = {op: i for i, (_, ops) in enumerate(runs) for op in ops}
+    def _look(self) -> None:
+        """Takes down what is asked for often."""
+        self._total = self._position.total
+        self._streaming = self.judge.streaming(self.assignment) if self.judge.may_stream else 0
+        self._runs = self._position.track.runs
 
     def sweep(self) -> bool:
-        """Tries every move once; whether one was taken."""
-        return any([self._try(self._segment_moves()), self._try(self._op_moves()), self._try(self._pair_moves())])
+        """Tries every move near the last sweep's once; whether one was taken."""
+        taken = [self._try(self._segment_moves()), self._try(self._op_moves()), self._try(self._pair_moves())]
+        self._near, self._changed = self._changed, set()
+        return any(taken)
 
     def _try(self, moves: Iterator[_Move]) -> bool:
         taken = False
         for move in moves:
             if self._left <= 0:
                 return taken
+            self._left -= _CONSIDERED
             taken |= self._take(move)
         return taken
 
     def _take(self, move: _Move) -> bool:
         """Makes the move if TRUE becomes less, or stays with fewer segments."""
         judge = self.judge
-        old = [self.assignment[op] for op in move.ops]
         if move.change >= COST_LIMIT:
             return False
-        before = judge.streaming(self.assignment) if judge.may_stream else 0
-        if not self._has_estimates and move.change > self._spare(move) + before:
+        if not self._has_estimates and move.change > self._spare(move) + self._streaming:
             return False
+        found = judge.after_move(self._position, move.ops, move.device, move.change)
+        self._left -= found.n_scheduled
+        if (found.total, found.n_segments) >= (self._total, len(self._runs)):
+            return False
+        if self._is_limited and not judge.keeps_limits(self._position, move.ops, move.device, found):
+            return False
+        self._position.go(move.ops, move.device, found)
+        self._look()
         for op in move.ops:
-            self.assignment[op] = move.device
-        self._left -= 1
-        runs = judge.runs(self.assignment)
-        if self._has_estimates:
-            total = judge.cost(self.assignment).total
-        else:
-            total = self._total + move.change + judge.launch_cost(runs) - judge.launch_cost(self._runs)
-            total += (judge.streaming(self.assignment) if judge.may_stream else 0) - before
-        better = (total, len(runs)) < (self._total, len(self._runs))
-        if better and not (self._is_limited and judge.broken_limit(self.assignment, runs)):
-            self._total = total
-            self._set_runs(runs)
-            return True
-        for op, d in zip(move.ops, old, strict=True):
-            self.assignment[op] = d
-        return False
+            self._changed |= judge.beside(op)
+        return True
 
     def _spare(self, move: _Move) -> int:
         """Launches that the move can do without, to all appearance: those of segments that it takes away, and one of
         the device that it goes to if it stands between two of its segments."""
         problem = self.problem
-        indices = {self._run_of[op] for op in move.ops}
+        run_of = self._position.track.run_of
+        indices = {run_of(op) for op in move.ops}
         gone = [i for i in indices if len(self._runs[i][1]) <= len(move.ops) and set(self._runs[i][1]) <= set(move.ops)]
         near = {
-            self._run_of[o]
+            run_of(o)
             for op in move.ops
             for o in (*problem.before[op], *problem.after[op])
             if self.assignment[o] == move.device
@@ -143,9 +164,11 @@ class _Search:
         return spare + max(0, len(near) - 1) * problem.launches[move.device]
 
     def _moves(self, ops: tuple[int, ...], devices: Sequence[int]) -> Iterator[_Move]:
+        if not self._kept.isdisjoint(ops):
+            return
         for d in devices:
             if all(d in self.problem.domains[op] for op in ops) and any(self.assignment[op] != d for op in ops):
-                yield _Move(ops, d, self.judge.additive_change(self.assignment, ops, d))
+                yield _Move(ops, d, self._position.additive.change(ops, d))
 
     def _around(self, ops: Sequence[int]) -> list[int]:
         """Devices of the ops' neighbours."""
@@ -153,13 +176,13 @@ class _Search:
         return sorted({self.assignment[o] for op in ops for o in (*problem.before[op], *problem.after[op])})
 
     def _segment_moves(self) -> Iterator[_Move]:
-        for first in [run[1][0] for run in self._runs]:
+        for first in [run[1][0] for run in self._runs if not self._near.isdisjoint(run[1])]:
             ops = next((run[1] for run in self._runs if run[1][0] == first), None)
             if ops is not None:  # an earlier move may have joined it to another
                 yield from self._moves(ops, list(dict.fromkeys([*self._around(ops), self.problem.host])))
 
     def _op_moves(self) -> Iterator[_Move]:
-        for op in range(len(self.assignment)):
+        for op in sorted(self._near):
             if len(self.problem.domains[op]) > 1:
                 around = [*self._around((op,)), *([self.problem.host] if self.judge.may_stream else [])]
                 devices = [d for d in dict.fromkeys(around) if d != self.assignment[op]]
@@ -167,7 +190,7 @@ class _Search:
 
     def _pair_moves(self) -> Iterator[_Move]:
         """An op with one that reads from it, to a device next to either."""
-        for op in range(len(self.assignment)):
+        for op in sorted(self._near):
             for other in self.problem.after[op]:
                 around = self._around((op, other))
                 if any(d != self.assignment[op] or d != self.assignment[other] for d in around):

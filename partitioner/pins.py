@@ -23,7 +23,7 @@ class Pins:
     devices: Mapping[tuple[int, int], str]
 
 
-def parse_pins(pins: Mapping[str | int, str], graphs: GraphSet) -> Pins:
+def parse_pins(pins: Mapping[str | int, str] | Mapping[str, str] | Mapping[int, str], graphs: GraphSet) -> Pins:
     """Pins by key, resolved against the model's ops.
 
     Raises:

@@ -107,14 +107,52 @@ class Costs:
     launches: tuple[int | None, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Tensors of one producer (None: the host's) with the same consumers. copy: [D, D], their sum; out: [D], cost of
+    delivering those that are outputs to the host; n_tensors."""
+
+    producer: int | None
+    consumers: tuple[int, ...]
+    copy: IntArray
+    out: IntArray
+    n_tensors: int
+    host: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """A problem's groups, G of them: each, and all in arrays. producer: [G], the number of ops for the host's; copy:
+    [G, D, D]; out: [G, D]; n_tensors: [G]; reader_group, reader_op: [R], each reader of each group."""
+
+    each: tuple[Group, ...]
+    producer: IntArray
+    copy: IntArray
+    out: IntArray
+    n_tensors: IntArray
+    reader_group: IntArray
+    reader_op: IntArray
+    host: int
+
+    def entry_costs(self, entries: Sequence[int]) -> IntArray:
+        """[G, home, device], what residency of the group's tensors adds; delivery to the host, ``out``, is apart.
+        entries: λ·launch per device."""
+        found: IntArray = self.copy + self.n_tensors[:, None, None] * np.array(entries, np.int64)
+        found[:, :, self.host] -= self.out
+        n = found.shape[1]
+        found[:, np.arange(n), np.arange(n)] = 0
+        return found
+
+
 @dataclass(frozen=True)
 class Problem:
     """Devices in the user's order, ops in an order in which they can run, tensors, and ``order``: pairs of ops
     (earlier, later) that no tensor says, as state does. host: index of the device on whose memory the graph's inputs,
-    outputs and state live; the CPU.
+    outputs and state live; the CPU. under: devices that stand in for the host where it can't run an op, in order; the
+    reference device.
 
     Must hold on entry: producers come before consumers, and earlier ops before later ones; costs are at least 0 and
-    together below COST_LIMIT; the host has no limits.
+    together below COST_LIMIT; the host and those under it have no limits.
 
     Raises:
         Unplaceable: an op that no device may run.
@@ -126,6 +164,7 @@ class Problem:
     ops: tuple[ProblemOp, ...]
     tensors: tuple[ProblemTensor, ...]
     order: tuple[tuple[int, int], ...] = ()
+    under: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.devices)
@@ -143,18 +182,22 @@ class Problem:
             self._expect(all(cost >= 0 for row in rows for cost in row), f"tensor {index} has a negative copy cost")
         self._expect(all(0 <= a < b < len(self.ops) for a, b in self.order), "an order edge leads back")
         self._expect(self.devices[self.host].limits == Limits(), "the host has limits")
-        self._expect(self._total < COST_LIMIT, "the costs are too large")
+        for d in self.under:
+            self._expect(0 <= d < n, f"no device {d} is there to stand under the host")
+            self._expect(self.devices[d].limits == Limits(), f"device {d}, which stands under the host, has limits")
+        self._expect(self.cost_bound < COST_LIMIT, "the costs are too large")
 
     def _expect(self, holds: bool, what: str) -> None:
         if not holds:
             raise InternalError("partitioner problem", what)
 
-    @property
-    def _total(self) -> int:
+    @cached_property
+    def cost_bound(self) -> int:
+        """More than any assignment costs that breaks no prefix, by TRUE or a surrogate of λ up to 16."""
         ops = sum(max(cost or 0 for cost in op.costs) for op in self.ops)
         copies = sum(max(map(max, t.copy)) * len(self.devices) for t in self.tensors)
         launches = sum(device.launch for device in self.devices) * (len(self.ops) + len(self.tensors))
-        return ops + copies + 16 * launches
+        return 1 + ops + copies + 16 * launches
 
     @cached_property
     def before(self) -> tuple[tuple[int, ...], ...]:
@@ -217,6 +260,39 @@ class Problem:
         found[:, np.arange(n), np.arange(n)] = 0
         return found
 
+    @cached_property
+    def groups(self) -> Groups:
+        """The tensors, joined where producer and consumers are the same; those that can't cost left out."""
+        n = len(self.devices)
+        found: dict[tuple[int | None, tuple[int, ...]], int] = {}
+        kept = [
+            (index, found.setdefault((t.producer, t.consumers), len(found)))
+            for index, t in enumerate(self.tensors)
+            if t.consumers or (t.is_output and t.producer is not None)
+        ]
+        member, group = np.array(kept, np.int64).reshape(-1, 2).T
+        copy, out = np.zeros((len(found), n, n), np.int64), np.zeros((len(found), n), np.int64)
+        for index, g in kept:  # cut off at each, for sums of COST_LIMIT would overflow
+            copy[g] = np.minimum(copy[g] + self.copies[index], COST_LIMIT)
+        outputs = np.array([self.tensors[index].is_output for index in member.tolist()], bool)
+        np.add.at(out, group[outputs], self.copies[member[outputs], :, self.host])
+        n_tensors = np.bincount(group, minlength=len(found))
+        readers = [(g, op) for (_, consumers), g in found.items() for op in consumers]
+        reader_group, reader_op = np.array(readers, np.int64).reshape(-1, 2).T
+        return Groups(
+            each=tuple(
+                Group(producer, consumers, copy[g], out[g], int(n_tensors[g]), self.host)
+                for (producer, consumers), g in found.items()
+            ),
+            producer=np.array([len(self.ops) if p is None else p for p, _ in found], np.int64),
+            copy=copy,
+            out=out,
+            n_tensors=n_tensors,
+            reader_group=reader_group,
+            reader_op=reader_op,
+            host=self.host,
+        )
+
     @property
     def prefix_devices(self) -> tuple[int, ...]:
         return tuple(d for d, device in enumerate(self.devices) if device.limits.prefix_only)
@@ -232,11 +308,12 @@ class Problem:
 
     @cached_property
     def cpu_alone(self) -> tuple[int, ...] | None:
-        """Every op on the host, but for core's steps; None where the host can't."""
+        """Every op on the host, else on the first under it that can, but for core's steps; None where none can."""
         found = []
         for domain in self.domains:
-            if self.host in domain:
-                found.append(self.host)
+            able = next((d for d in (self.host, *self.under) if d in domain), None)
+            if able is not None:
+                found.append(able)
             elif self.core is not None and domain == (self.core,):
                 found.append(self.core)
             else:

@@ -27,7 +27,7 @@ IMPROVED = 2
 class Solution:
     """assignment: device per op. true_ns: its TRUE; runs: its segments. concurrent_ns: its time with resources side by
     side. surrogate_ns: the surrogate's value where it came from, and surrogate_bound_ns what no assignment is below
-    there: the same if is_exact. bound_ns: what no assignment's TRUE is below (None with segment estimates, which may be
+    there: the same if is_exact. bound_ns: what no assignment's TRUE is below (None with segment estimates that may be
     less than the sums that the bound is of). cpu_alone_ns: None where the CPU can't run everything. how: which λ and
     devices won. Nanojoules for nanoseconds where the objective is energy."""
 
@@ -62,11 +62,13 @@ def solve(
     *,
     weights: Sequence[Fraction] = WEIGHTS,
     improve: bool = True,
+    estimates_exceed_sums: bool = False,
 ) -> Solution:
     """The best assignment that is found; the same for the same problem, byte for byte.
 
     objective: "latency", or "energy", which ``energy`` has the costs of. estimate: the devices' own estimates of
-    segments. weights, improve: for ablations.
+    segments. weights, improve: for ablations. estimates_exceed_sums: the caller promises that no segment is estimated
+    below the sum of its ops' costs, so that what bounds the sums bounds TRUE.
 
     Raises:
         InvalidArgument: another objective.
@@ -83,11 +85,12 @@ def solve(
     ranked = _Ranking(judge)
     search = Search(problem, weights, budget or Budget())
     ranked.add(search.on_all())
-    if estimate is not None or ranked.least > search.bound:
+    has_bound = estimate is None or estimates_exceed_sums
+    if not has_bound or ranked.least > search.bound:
         ranked.add(search.on_subsets())
         if judge.may_stream:
             ranked.add(_renamed(Search(_with_streaming(problem), weights, budget or Budget()).on_all()))
-    if improve and (estimate is not None or ranked.least > search.bound):
+    if improve and (not has_bound or ranked.least > search.bound):
         ranked.improve(estimate is not None)
     winner, cost, origin = ranked.best()
     alone = problem.cpu_alone
@@ -98,7 +101,7 @@ def solve(
         concurrent_ns=concurrent_time(problem, cost.runs, estimate) + cost.streaming,
         surrogate_ns=origin.value,
         surrogate_bound_ns=origin.bound,
-        bound_ns=None if estimate is not None else min(search.bound, cost.total),
+        bound_ns=min(search.bound, cost.total) if has_bound else None,
         cpu_alone_ns=None if alone is None else judge.cost(alone).total,
         how=origin.how,
         is_exact=origin.value == origin.bound,
@@ -130,6 +133,7 @@ class _Ranking:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._found: dict[tuple[int, ...], tuple[TrueCost, Candidate]] = {}
+        self._seen: set[tuple[int, ...]] = set()
         self._refusal: Unplaceable | None = None
 
     @property
@@ -139,6 +143,9 @@ class _Ranking:
 
     def add(self, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:
+            if candidate.assignment in self._seen:
+                continue
+            self._seen.add(candidate.assignment)
             try:
                 assignment = repaired(self._judge, candidate.assignment)
             except Unplaceable as exc:

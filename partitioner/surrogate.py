@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
 from delegraph.partitioner.elimination import TABLE_LIMIT, Factor, eliminate, elimination_order
-from delegraph.partitioner.problem import COST_LIMIT, NEVER, IntArray, Problem
+from delegraph.partitioner.problem import COST_LIMIT, NEVER, Group, IntArray, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,6 @@ class Minimum:
     assignment: tuple[int, ...] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """Tensors of one producer (None: the host's) with the same consumers. copy: [D, D], their sum; out: [D], cost of
-    delivering those that are outputs to the host; n_tensors."""
-
-    producer: int | None
-    consumers: tuple[int, ...]
-    copy: IntArray
-    out: IntArray
-    n_tensors: int
-    host: int
-
-
 def entries_of(problem: Problem, weight: Fraction | int) -> tuple[int, ...]:
     """λ·launch per device, rounded down. weight: λ."""
     weight = Fraction(weight)
@@ -64,32 +52,25 @@ def setting(problem: Problem, weight: Fraction | int) -> Setting:
 
 def surrogate_cost(problem: Problem, assignment: Sequence[int], entries: Sequence[int]) -> int:
     """SURROGATE_λ of an assignment; COST_LIMIT or more for one that breaks a prefix. entries: λ·launch per device."""
-    total = sum(int(problem.op_costs[op, d]) for op, d in enumerate(assignment))
-    copies = problem.copies
-    for index, tensor in enumerate(problem.tensors):
-        home = problem.host if tensor.producer is None else assignment[tensor.producer]
-        read = {assignment[op] for op in tensor.consumers} - {home}
-        total += sum(int(copies[index, home, d]) + entries[d] for d in read)
-        if tensor.is_output and problem.host not in read:
-            total += int(copies[index, home, problem.host])
+    groups, n = problem.groups, len(problem.devices)
+    at = np.array([*assignment, problem.host], np.int64)
+    home = at[groups.producer]
+    read = np.zeros((len(groups.each), n), bool)
+    read[groups.reader_group, at[groups.reader_op]] = True
+    costs = groups.entry_costs(entries)[np.arange(len(home)), home]
+    total = sum(problem.op_costs[np.arange(len(assignment)), at[:-1]].tolist())  # of Python's, which don't overflow
+    total += sum(costs[read].tolist()) + sum(groups.out[np.arange(len(home)), home].tolist())
     for d in problem.prefix_devices:
         total += sum(COST_LIMIT for a, b in problem.order if assignment[b] == d != assignment[a])
     return total
 
 
-def groups_of(problem: Problem) -> list[Group]:
-    """The problem's tensors, joined where producer and consumers are the same; those that can't cost left out."""
-    found: dict[tuple[int | None, tuple[int, ...]], list[int]] = {}
-    for index, tensor in enumerate(problem.tensors):
-        if tensor.consumers or (tensor.is_output and tensor.producer is not None):
-            found.setdefault((tensor.producer, tensor.consumers), []).append(index)
-    groups = []
-    for (producer, consumers), members in found.items():
-        copy = np.minimum(problem.copies[members].sum(axis=0), COST_LIMIT)
-        outputs = [i for i in members if problem.tensors[i].is_output]
-        out = problem.copies[outputs, :, problem.host].sum(axis=0)
-        groups.append(Group(producer, consumers, copy, out, len(members), problem.host))
-    return groups
+@lru_cache(maxsize=1024)
+def _sets_between(least: frozenset[int], most: frozenset[int]) -> tuple[frozenset[int], ...]:
+    """The sets that hold the one and lie in the other, smaller ones first, but for the empty one."""
+    some = sorted(most - least)
+    sets = [least | {d for i, d in enumerate(some) if bits >> i & 1} for bits in range(1 << len(some))]
+    return tuple(sorted((s for s in sets if s), key=lambda s: (len(s), sorted(s))))
 
 
 def longest_path(problem: Problem) -> tuple[int, ...]:
@@ -113,8 +94,8 @@ class Surrogate:
 
     domains: those of the problem unless narrower ones are given. kept_readers: how many readers with a choice a tensor
     is charged for at most, the first ones (None: all); with fewer the minimum is a lower bound. has_path: whether
-    settings may charge the path. groups: of ``groups_of``, those that are charged
-    (None: all).
+    settings may charge the path. groups: of the problem's, those that are charged (None:
+    all).
 
     Raises:
         TooWide: a table would have more than ``limit`` entries.
@@ -135,7 +116,7 @@ class Surrogate:
         self._variable = {op: i for i, op in enumerate(v for v, d in enumerate(self.domains) if len(d) > 1)}
         self._sizes = [len(self.domains[op]) for op in self._variable]
         self._path = longest_path(problem) if has_path else ()
-        self._groups = [self._kept(group, kept_readers) for group in (groups_of(problem) if groups is None else groups)]
+        self._groups = [self._kept(group, kept_readers) for group in (problem.groups.each if groups is None else groups)]
         self._masks: list[tuple[int, tuple[frozenset[int], ...]] | None] = []
         scopes: list[Sequence[int]] = []
         for group in self._groups:
@@ -167,17 +148,33 @@ class Surrogate:
         return replace(group, consumers=consumers)
 
     def _residencies(self, consumers: Sequence[int]) -> tuple[frozenset[int], ...]:
-        """The sets of devices that the consumers may read on, smaller ones first."""
+        """The sets of devices that the consumers may read on."""
         fixed = frozenset(self.domains[op][0] for op in consumers if op not in self._variable)
-        some = sorted({d for op in consumers for d in self.domains[op]} - fixed)
-        sets = [fixed | {d for i, d in enumerate(some) if bits >> i & 1} for bits in range(1 << len(some))]
-        return tuple(sorted((s for s in sets if s), key=lambda s: (len(s), sorted(s))))
+        return _sets_between(fixed, frozenset(d for op in consumers for d in self.domains[op]))
 
     def solve(self, settings: Sequence[Setting]) -> list[Minimum]:
         """The minimum under each setting."""
         if not settings:
             return []
-        values, choice = eliminate(self._sizes, self._factors(settings), self.order)
+        return self._minima(self._factors(settings))
+
+    def solve_pinned(self, setting: Setting, pins: Sequence[tuple[int, int]]) -> list[Minimum]:
+        """The minimum for each (op, device), with the op on the device."""
+        if not pins:
+            return []
+        rows: dict[int, list[tuple[int, int]]] = {}
+        for row, (op, device) in enumerate(pins):
+            rows.setdefault(op, []).append((row, device))
+        factors = self._factors([setting])
+        for op in sorted(rows.keys() & self._variable.keys()):
+            table = np.zeros((len(pins), len(self.domains[op])), np.int64)
+            for row, device in rows[op]:
+                table[row] = [0 if d == device else NEVER for d in self.domains[op]]
+            factors.append(Factor((self._variable[op],), table))
+        return self._minima(factors)
+
+    def _minima(self, factors: Sequence[Factor]) -> list[Minimum]:
+        values, choice = eliminate(self._sizes, factors, self.order)
         found = []
         for value, row in zip(values.tolist(), choice.tolist(), strict=True):
             assignment = tuple(
@@ -192,8 +189,7 @@ class Surrogate:
         path = np.array([s.path for s in settings], np.int64)
         barred = np.where(np.array([s.allowed for s in settings], bool), 0, COST_LIMIT)
         found = self._op_factors(barred)
-        for group, mask in zip(self._groups, self._masks, strict=True):
-            found += self._group_factors(group, mask, entries)
+        found += self._group_factors(entries)
         if path.any():
             found += self._path_factors(path)
         found += self._order_factors()
@@ -209,39 +205,50 @@ class Surrogate:
                 constant = np.minimum(constant + costs[op, domain[0]] + barred[:, domain[0]], NEVER)
         return [*found, Factor((), constant)]
 
-    def _group_factors(
-        self, group: Group, mask: tuple[int, tuple[frozenset[int], ...]] | None, entries: IntArray
-    ) -> list[Factor]:
-        homes = (self.problem.host,) if group.producer is None else self.domains[group.producer]
-        readers = [op for op in group.consumers if op in self._variable]
-        fixed = frozenset(self.domains[op][0] for op in group.consumers if op not in self._variable)
-        sets: Sequence[frozenset[int]]
-        if mask is not None:
-            sets = mask[1]
-        elif readers:
-            sets = [fixed | {d} for d in self.domains[readers[0]]]
-        else:
-            sets = [fixed]
-        table = self._residency_costs(group, homes, sets, entries)
-        own = () if group.producer is None else tuple(self._free((group.producer,)))
-        other = (mask[0],) if mask is not None else tuple(self._free(readers))
-        found = [self._squeezed((*own, *other), table)]
-        if mask is not None:
-            for op in readers:
-                allows = np.array([[0 if d in s else NEVER for s in sets] for d in self.domains[op]], np.int64)
-                found.append(Factor((self._variable[op], mask[0]), allows[None]))
+    def _group_factors(self, entries: IntArray) -> list[Factor]:
+        """What the groups cost, those with the same homes and sets together, and that a reader's device is in the set."""
+        alike: dict[tuple[tuple[int, ...], tuple[frozenset[int], ...]], list[int]] = {}
+        for index, (group, mask) in enumerate(zip(self._groups, self._masks, strict=True)):
+            homes = (self.problem.host,) if group.producer is None else self.domains[group.producer]
+            alike.setdefault((homes, self._sets(group, mask)), []).append(index)
+        found = []
+        for (homes, sets), members in alike.items():
+            tables = self._residency_costs([self._groups[index] for index in members], homes, sets, entries)
+            allowed: dict[tuple[int, ...], IntArray] = {}
+            for index, table in zip(members, tables, strict=True):
+                group, mask = self._groups[index], self._masks[index]
+                own = () if group.producer is None else tuple(self._free((group.producer,)))
+                readers = self._free(group.consumers)
+                found.append(self._squeezed((*own, *(readers if mask is None else (mask[0],))), table))
+                for op in group.consumers if mask is not None else ():
+                    if op in self._variable:
+                        domain = self.domains[op]
+                        if domain not in allowed:
+                            allowed[domain] = np.array([[[0 if d in s else NEVER for s in sets] for d in domain]], np.int64)
+                        found.append(Factor((self._variable[op], mask[0]), allowed[domain]))
         return found
 
+    def _sets(
+        self, group: Group, mask: tuple[int, tuple[frozenset[int], ...]] | None
+    ) -> tuple[frozenset[int], ...]:
+        """The sets of devices that the group may be resident on."""
+        if mask is not None:
+            return mask[1]
+        fixed = frozenset(self.domains[op][0] for op in group.consumers if op not in self._variable)
+        reader = next((op for op in group.consumers if op in self._variable), None)
+        return (fixed,) if reader is None else tuple(fixed | {d} for d in self.domains[reader])
+
     def _residency_costs(
-        self, group: Group, homes: Sequence[int], sets: Sequence[frozenset[int]], entries: IntArray
+        self, groups: Sequence[Group], homes: Sequence[int], sets: Sequence[frozenset[int]], entries: IntArray
     ) -> IntArray:
-        """[n_settings, homes, sets]."""
+        """[groups, n_settings, homes, sets]."""
         n = len(self.problem.devices)
         member = np.array([[d in s for s in sets] for d in range(n)], np.int64)
-        each = group.copy[list(homes)] + group.n_tensors * entries[:, None, :]
-        each[:, np.arange(len(homes)), list(homes)] = 0
-        delivered = group.out[list(homes)][:, None] * (1 - member[self.problem.host])
-        found: IntArray = np.minimum(each @ member + delivered, NEVER)
+        copy = np.stack([group.copy for group in groups])[:, None, list(homes)]
+        each = copy + np.array([group.n_tensors for group in groups])[:, None, None, None] * entries[:, None, :]
+        each[:, :, np.arange(len(homes)), list(homes)] = 0
+        out = np.stack([group.out for group in groups])[:, None, list(homes), None]
+        found: IntArray = np.minimum(each @ member + out * (1 - member[self.problem.host]), NEVER)
         return found
 
     def _squeezed(self, scope: tuple[int, ...], table: IntArray) -> Factor:

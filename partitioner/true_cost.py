@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from delegraph.partitioner.problem import COST_LIMIT, Problem
-from delegraph.partitioner.schedule import Schedule
+from delegraph.partitioner.schedule import Change, Schedule, Track
 
 SegmentEstimate = Callable[[int, tuple[int, ...]], int | None]
 """(device, its ops in order) → cost of the segment without launch and copies, or None for the sum of its ops. Must
@@ -20,6 +22,13 @@ give the same answer each time."""
 
 Run = tuple[int, tuple[int, ...]]
 """(device, ops) of one segment."""
+
+
+Tables = tuple[
+    list[list[int]], list[list[list[int]]], list[list[int]], list[list[int]], list[tuple[int, tuple[int, ...], bool]]
+]
+"""op → costs by device; tensor → home → costs by device; op → the tensors it makes, those it reads; tensor → (producer
+or -1, consumers, is_output)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,36 @@ class TrueCost:
         return len(self.runs)
 
 
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """One segment's share of TRUE. copies_ns: of the tensors that enter its device with it, each with the first segment
+    that reads it there; outputs_ns: of bringing outputs that it makes to the host, where no segment there reads them;
+    streaming_ns: of the device's constants, with its first segment."""
+
+    device: int
+    ops: tuple[int, ...]
+    launch_ns: int
+    ops_ns: int
+    copies_ns: int
+    outputs_ns: int = 0
+    streaming_ns: int = 0
+
+    @property
+    def total_ns(self) -> int:
+        return self.launch_ns + self.ops_ns + self.copies_ns + self.outputs_ns + self.streaming_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """TRUE after a move, its number of segments, the op positions that were scheduled to find out, and what becomes of
+    the segments."""
+
+    total: int
+    n_segments: int
+    n_scheduled: int
+    change: Change[int]
+
+
 class Judge:
     """TRUE of a problem's assignments. The only mutable thing in it is a memory of segments' estimates."""
 
@@ -50,11 +89,13 @@ class Judge:
         self._costs: list[list[int]] = problem.op_costs.tolist()
         self._copies: list[list[list[int]]] = problem.copies.tolist()
         self._tensors = [(-1 if t.producer is None else t.producer, t.consumers, t.is_output) for t in problem.tensors]
-        touched: list[list[int]] = [[] for _ in problem.ops]
+        self._made: list[list[int]] = [[] for _ in problem.ops]
+        self._read: list[list[int]] = [[] for _ in problem.ops]
         for index, (producer, consumers, _) in enumerate(self._tensors):
-            for op in (producer, *consumers) if producer >= 0 else consumers:
-                touched[op].append(index)
-        self._touched = tuple(map(tuple, touched))
+            if producer >= 0:
+                self._made[producer].append(index)
+            for op in consumers:
+                self._read[op].append(index)
         self._weights = [op.weight_bytes for op in problem.ops]
         limits = [device.limits.weight_budget_bytes for device in problem.devices]
         self._limited = [
@@ -62,6 +103,14 @@ class Judge:
             for d, budget in enumerate(limits)
             if budget is not None and problem.devices[d].stream_bytes_per_s and sum(self._weights) > budget
         ]
+
+    @property
+    def has_estimates(self) -> bool:
+        return self._estimate is not None
+
+    @property
+    def tables(self) -> Tables:
+        return self._costs, self._copies, self._made, self._read, self._tensors
 
     @property
     def may_stream(self) -> bool:
@@ -72,9 +121,14 @@ class Judge:
         """The segments."""
         return self._schedule.runs(assignment)
 
-    def cost(self, assignment: Sequence[int]) -> TrueCost:
-        """TRUE. COST_LIMIT or more where an op is on a device that can't run it, or a prefix is broken."""
-        runs = self.runs(assignment)
+    def track(self, assignment: Sequence[int]) -> Track[int]:
+        """The segments, ready to be asked about moves."""
+        return Track(self._schedule, self.runs(assignment))
+
+    def cost(self, assignment: Sequence[int], runs: Sequence[Run] | None = None) -> TrueCost:
+        """TRUE. COST_LIMIT or more where an op is on a device that can't run it, or a prefix is broken. runs: the
+        assignment's, if they are known."""
+        runs = self.runs(assignment) if runs is None else runs
         ops = self.op_cost(assignment, runs)
         copies = sum(self._copy_cost(i, assignment) for i in range(len(self._tensors)))
         launches = self.launch_cost(runs)
@@ -88,49 +142,111 @@ class Judge:
     def op_cost(self, assignment: Sequence[int], runs: Sequence[Run]) -> int:
         if self._estimate is None:
             return sum(row[d] for row, d in zip(self._costs, assignment, strict=True))
-        total = 0
-        for run in runs:
-            if run not in self._known:
-                found = self._estimate(*run)
-                self._known[run] = sum(self._costs[op][run[0]] for op in run[1]) if found is None else found
-            total += self._known[run]
-        return total
+        return sum(self._run_cost(run) for run in runs)
 
-    def _copy_cost(self, index: int, assignment: Sequence[int], entries: Sequence[int] = ()) -> int:
+    def _run_cost(self, run: Run) -> int:
+        """The ops of one segment, as the device estimates it or summed up."""
+        if self._estimate is None:
+            return sum(self._costs[op][run[0]] for op in run[1])
+        if run not in self._known:
+            found = self._estimate(*run)
+            self._known[run] = sum(self._costs[op][run[0]] for op in run[1]) if found is None else found
+        return self._known[run]
+
+    def run_costs(self, assignment: Sequence[int], runs: Sequence[Run] | None = None) -> tuple[RunCost, ...]:
+        """What each segment costs, those of ``runs`` or others of the same assignment; together TRUE."""
+        runs = self.runs(assignment) if runs is None else runs
+        run_of = {op: i for i, (_, ops) in enumerate(runs) for op in ops}
+        copies, outputs, streaming = ([0] * len(runs) for _ in range(3))
+        host = self.problem.host
+        for index, (producer, consumers, is_output) in enumerate(self._tensors):
+            home = host if producer < 0 else assignment[producer]
+            row = self._copies[index][home]
+            entered: dict[int, int] = {}  # device → the first of its segments that reads the tensor
+            for op in consumers:
+                d = assignment[op]
+                entered[d] = min(run_of[op], entered.get(d, len(runs)))
+            for d, run in entered.items():
+                copies[run] += row[d]
+            if is_output and producer >= 0 and host not in entered:
+                outputs[run_of[producer]] += row[host]
+        for d, cost in self._streaming_of(assignment).items():
+            streaming[next(i for i, run in enumerate(runs) if run[0] == d)] += cost
+        parts = zip(runs, copies, outputs, streaming, strict=True)
+        return tuple(
+            RunCost(run[0], run[1], self.problem.launches[run[0]], self._run_cost(run), *more) for run, *more in parts
+        )
+
+    def _copy_cost(self, index: int, assignment: Sequence[int]) -> int:
         producer, consumers, is_output = self._tensors[index]
         host = self.problem.host
-        home = host if producer < 0 else assignment[producer]
-        row = self._copies[index][home]
+        row = self._copies[index][host if producer < 0 else assignment[producer]]
         if len(consumers) == 1 and not is_output:
-            device = assignment[consumers[0]]
-            return row[device] + (entries[device] if entries and device != home else 0)
+            return row[assignment[consumers[0]]]
         read = {assignment[op] for op in consumers}
-        entered = sum(entries[d] for d in read if d != home) if entries else 0
         if is_output:
             read.add(host)
-        return entered + sum(row[d] for d in read)
+        return sum(row[d] for d in read)
 
-    def additive_change(
-        self, assignment: list[int], ops: Sequence[int], device: int, entries: Sequence[int] = ()
-    ) -> int:
-        """How much moving ``ops`` to ``device`` changes op and copy costs, as sums of ops; with ``entries`` (λ·launch
-        per device), SURROGATE_λ. ``assignment`` is as before on return."""
-        tensors = sorted({index for op in ops for index in self._touched[op]})
-        costs = self._costs
+    def additive(self, assignment: Sequence[int], entries: Sequence[int] = ()) -> Additive:
+        """The part of TRUE that is a sum over ops and tensors; with ``entries`` (λ·launch per device), SURROGATE_λ."""
+        return Additive(self, assignment, entries)
+
+    def after_move(self, position: Position, ops: Sequence[int], device: int, change: int | None = None) -> Moved:
+        """What TRUE would be if ``ops`` went to ``device``. change: that of the sums, if it is known. ``position`` is
+        as before on return."""
+        assignment, runs = position.assignment, position.track.runs
+        if change is None:
+            change = position.additive.change(ops, device)
+        streaming = self._streaming_change(position, ops, device)
         old = [assignment[op] for op in ops]
-        change = sum(costs[op][device] - costs[op][d] for op, d in zip(ops, old, strict=True))
-        change -= sum(self._copy_cost(index, assignment, entries) for index in tensors)
         for op in ops:
             assignment[op] = device
-        change += sum(self._copy_cost(index, assignment, entries) for index in tensors)
+        new = position.track.change(assignment, [op for op, d in zip(ops, old, strict=True) if d != device] or ops)
         for op, d in zip(ops, old, strict=True):
             assignment[op] = d
+        gone = runs[new.first : new.last]
+        launches = self.launch_cost(new.runs) - self.launch_cost(gone)
+        if self._estimate is not None:  # in place of the sums
+            change -= sum(self._costs[op][device] - self._costs[op][d] for op, d in zip(ops, old, strict=True))
+            change += sum(self._run_cost(run) for run in new.runs) - sum(self._run_cost(run) for run in gone)
+        n_scheduled = sum([len(run[1]) for run in new.runs])
+        n_segments = len(runs) + len(new.runs) - len(gone)
+        return Moved(position.total + change + launches + streaming, n_segments, n_scheduled, new)
+
+    def keeps_limits(self, position: Position, ops: Sequence[int], device: int, moved: Moved) -> bool:
+        """Whether a position that keeps the limits still does after a move."""
+        problem, new = self.problem, moved.change.runs
+        limits = [info.limits for info in problem.devices]
+        if any(len(run[1]) < limits[run[0]].min_ops for run in new):
+            return False
+        gone = position.track.runs[moved.change.first : moved.change.last]
+        for d, own in enumerate(limits):
+            if own.max_segments is not None:
+                more = sum([run[0] == d for run in new]) - sum([run[0] == d for run in gone])
+                if more > 0 and sum([run[0] == d for run in position.track.runs]) + more > own.max_segments:
+                    return False
+        if problem.prefix_devices:
+            changed = list(position.assignment)
+            for op in ops:
+                changed[op] = device
+            return self.broken_limit(changed, position.track.after(moved.change).runs) is None
+        return True
+
+    def _streaming_change(self, position: Position, ops: Sequence[int], device: int) -> int:
+        change = 0
+        for d, budget, bytes_per_s in self._limited:
+            before = position.held[d]
+            moved = sum(self._weights[op] for op in ops if position.assignment[op] != device)
+            leaves = sum(self._weights[op] for op in ops if position.assignment[op] == d)
+            after = before + moved if d == device else before - leaves
+            change += _streamed(after, budget, bytes_per_s) - _streamed(before, budget, bytes_per_s)
         return change
 
     def beside(self, op: int) -> set[int]:
         """The ops that share a tensor with this one, and itself."""
         found = {op}
-        for index in self._touched[op]:
+        for index in (*self._made[op], *self._read[op]):
             producer, consumers, _ = self._tensors[index]
             found.update(consumers)
             if producer >= 0:
@@ -139,11 +255,21 @@ class Judge:
 
     def streaming(self, assignment: Sequence[int]) -> int:
         """Cost of moving the constants beyond the devices' weight budgets, each run."""
-        total = 0
-        for d, budget, bytes_per_s in self._limited:
-            held = sum(size for size, device in zip(self._weights, assignment, strict=True) if device == d)
-            total += -(-max(0, held - budget) * 1_000_000_000 // bytes_per_s)
-        return total
+        return sum(self._streaming_of(assignment).values()) if self._limited else 0
+
+    def _streaming_of(self, assignment: Sequence[int]) -> dict[int, int]:
+        """Device → cost, of those whose budget is exceeded."""
+        held = self.held(assignment)
+        return {
+            d: _streamed(held[d], budget, bytes_per_s) for d, budget, bytes_per_s in self._limited if held[d] > budget
+        }
+
+    def held(self, assignment: Sequence[int]) -> dict[int, int]:
+        """Bytes of constants on each device whose budget can be exceeded."""
+        return {
+            limited: sum(size for size, device in zip(self._weights, assignment, strict=True) if device == limited)
+            for limited, _, _ in self._limited
+        }
 
     def broken_limit(self, assignment: Sequence[int], runs: Sequence[Run]) -> Run | None:
         """A segment that its device's limits forbid, or None: the smallest of those that are too many, one that is too
@@ -170,6 +296,101 @@ class Judge:
         """What the segment is worth: how much more its ops cost on the host."""
         host = self.problem.host
         return sum(min(self._costs[op][host], COST_LIMIT) - self._costs[op][run[0]] for op in run[1])
+
+
+class Additive:
+    """An assignment that can be changed op by op, with the readers of each tensor counted by device, so that a change
+    of its sums costs no more than the tensors that it touches."""
+
+    def __init__(self, judge: Judge, assignment: Sequence[int], entries: Sequence[int] = ()) -> None:
+        self.assignment = list(assignment)
+        self._costs, self._copies, self._made, self._read, self._tensors = judge.tables
+        self._host = judge.problem.host
+        self._enter = self._copies
+        if any(entries):
+            each = judge.problem.copies + np.array(entries, np.int64)
+            n = len(entries)
+            each[:, np.arange(n), np.arange(n)] = 0
+            self._enter = each.tolist()
+        self._counts = [[0] * len(judge.problem.devices) for _ in self._tensors]
+        for counts, (_, consumers, _) in zip(self._counts, self._tensors, strict=True):
+            for op in consumers:
+                counts[self.assignment[op]] += 1
+
+    def change(self, ops: Sequence[int], device: int) -> int:
+        """How much moving ``ops`` to ``device`` changes the sums. All is as before on return."""
+        if len(ops) == 1:
+            return self._change(ops[0], device)
+        old = [self.assignment[op] for op in ops]
+        change = 0
+        for op in ops:
+            change += self._change(op, device)
+            self._put(op, device)
+        for op, d in zip(ops, old, strict=True):
+            self._put(op, d)
+        return change
+
+    def move(self, ops: Sequence[int], device: int) -> None:
+        for op in ops:
+            self._put(op, device)
+
+    def _put(self, op: int, device: int) -> None:
+        old = self.assignment[op]
+        self.assignment[op] = device
+        for index in self._read[op]:
+            counts = self._counts[index]
+            counts[old] -= 1
+            counts[device] += 1
+
+    def _change(self, op: int, device: int) -> int:
+        old, host = self.assignment[op], self._host
+        if old == device:
+            return 0
+        change = self._costs[op][device] - self._costs[op][old]
+        for index in self._read[op]:
+            counts = self._counts[index]
+            leaves, enters = counts[old] == 1, not counts[device]
+            if leaves or enters:
+                producer, _, is_output = self._tensors[index]
+                home = host if producer < 0 else self.assignment[producer]
+                row = self._enter[index][home]
+                change += (row[device] if enters else 0) - (row[old] if leaves else 0)
+                if is_output:  # the host is brought it anyway
+                    delivered = self._copies[index][home][host]
+                    change += (delivered if leaves and old == host else 0) - (
+                        delivered if enters and device == host else 0
+                    )
+        for index in self._made[op]:
+            counts = self._counts[index]
+            was, will = self._enter[index][old], self._enter[index][device]
+            change += sum([will[d] - was[d] for d, count in enumerate(counts) if count])
+            if self._tensors[index][2] and not counts[host]:
+                change += self._copies[index][device][host] - self._copies[index][old][host]
+        return change
+
+
+class Position:
+    """An assignment with its segments and TRUE, from which ``Judge.after_move`` tells what a move makes of it at the
+    price of what the move changes."""
+
+    def __init__(self, judge: Judge, assignment: Sequence[int]) -> None:
+        self._judge = judge
+        self.additive = judge.additive(assignment)
+        self.assignment = self.additive.assignment
+        self.track = judge.track(assignment)
+        self.total = judge.cost(assignment, self.track.runs).total
+        self.held = judge.held(assignment)
+
+    def go(self, ops: Sequence[int], device: int, moved: Moved) -> None:
+        """Makes the move, whose outcome is known."""
+        self.additive.move(ops, device)
+        self.track = self.track.after(moved.change)
+        self.total = moved.total
+        self.held = self._judge.held(self.assignment)
+
+
+def _streamed(held: int, budget: int, bytes_per_s: int) -> int:
+    return -(-max(0, held - budget) * 1_000_000_000 // bytes_per_s)
 
 
 def concurrent_time(problem: Problem, runs: Sequence[Run], estimate: SegmentEstimate | None = None) -> int:

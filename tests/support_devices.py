@@ -141,4 +141,4 @@ def registered(*delegates: Delegate) -> Iterator[None]:
             registry._loaded.pop(delegate.name, None)
             for info in delegate.devices():
                 registry._slots.pop(info.id, None)
-                registry.health.worked(info.id)
+                registry.health.forget(info.id)

@@ -74,8 +74,13 @@ class Context(Protocol):
         """Sets the memory of ``segment.inputs`` and of ``segment.outputs + segment.variables``, dense and row-major.
 
         The buffers are the device's own (``allocate``, ``import_host``) and stay the caller's; inputs are never
-        written. A binding lasts until the next one.
+        written. A binding lasts until the next one, or until ``unbind``.
         """
+
+    def unbind(self) -> None:
+        """Lets go of what was bound, so that the caller's memory can be freed; ``bind`` comes before the next run.
+        Since 0.2. Core calls it after each run on a device that it binds to users' memory, if the context has it."""
+        return None
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
         """Starts one run once ``after`` have ended well; if one failed, the run fails with DEPENDENCY_FAILED.

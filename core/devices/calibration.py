@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from delegraph.core.abi.protocols import Buffer, Device, Packs
-from delegraph.core.abi.values import DelegateError, ErrorCode, GraphView, Link, Segment
+from delegraph.core.abi.protocols import Buffer, Context, Device, Packs, Program
+from delegraph.core.abi.values import DelegateError, DeviceInfo, ErrorCode, GraphView, Link, Segment
 from delegraph.core.graph.build import build
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Graph, Quantization
@@ -70,9 +70,8 @@ class Peaks:
         return cls(rates, float(found["memory_bytes_per_s"]), int(found["launch_ns"]), *links)
 
 
-def key_of(device: Device) -> dict[str, str]:
+def key_of(info: DeviceInfo) -> dict[str, str]:
     """What a device's figures depend on, by name."""
-    info = device.info
     return {
         "calibration": VERSION,
         "device": info.id,
@@ -91,7 +90,7 @@ def calibrated(
     Raises:
         DelegateError: the device failed.
     """
-    key = key_of(device)
+    key = key_of(device.info)
     kept = get(key)
     if kept is not None:
         try:
@@ -143,46 +142,76 @@ def convolution(dtype: DType) -> Segment:
             constant=True,
         ),
     )
-    return _segment("CONV_2D", Case(str(dtype), inputs, (Result(dtype, q),), {"stride_h": 1, "stride_w": 1}))
+    return segment_of("CONV_2D", Case(str(dtype), inputs, (Result(dtype, q),), {"stride_h": 1, "stride_w": 1}))
 
 
 def stream(n_elements: int) -> Segment:
     """a + b over so many float32 elements."""
     operand = Operand(np.ones((1, n_elements), np.float32))
-    return _segment("ADD", Case("stream", (operand, operand), (Result(DType.FLOAT32),)))
+    return segment_of("ADD", Case("stream", (operand, operand), (Result(DType.FLOAT32),)))
 
 
-def _segment(name: str, case: Case) -> Segment:
+def segment_of(name: str, case: Case) -> Segment:
+    """A segment of one op."""
     opdef = registry.find(name)
     assert opdef is not None
     graph = build(case_model(opdef, case)).main
     specs: dict[int, TensorSpec] = {}
     node = infer_op(graph, graph.ops[0], opdef, specs)
     assert node is not None
+    return one_op(graph, node)
+
+
+def one_op(graph: Graph, node: Node) -> Segment:
+    """The node as a segment of its own; it has no state."""
     named = {i: spec for i, spec in zip(node.op.inputs, node.inputs, strict=True) if spec is not None}
-    outputs = tuple(node.op.outputs)
-    return Segment(graph, (node,), graph.inputs, outputs, (), named | dict(zip(outputs, node.outputs, strict=True)))
+    inputs = tuple(i for i, spec in named.items() if spec.value is None)
+    outputs = tuple(i for i in node.op.outputs if i >= 0)
+    return Segment(graph, (node,), inputs, outputs, (), named | dict(zip(outputs, node.outputs, strict=True)))
 
 
 def _best(device: Device, packs: Packs, segment: Segment, budget_s: float, clock: Clock) -> float:
     """Seconds of the fastest run, or 0 when the device refuses the segment."""
-    if not _takes(device, segment.graph, segment.nodes) or not device.check(segment).runs:
+    loaded = Loaded.of(device, packs, segment)
+    if loaded is None:
         return 0.0
-    try:
-        artifact = device.compile(segment, packs, {})
-    except DelegateError as exc:
-        if exc.code is ErrorCode.UNSUPPORTED:
-            return 0.0
-        raise
-    program = device.load(artifact, segment, packs)
-    try:
-        context = program.context(device.allocate(program.scratch_bytes, program.alignment))
-        inputs = [_filled(device, segment.specs[i], program.alignment) for i in segment.inputs]
-        outputs = [device.allocate(segment.specs[i].size_bytes, program.alignment) for i in segment.outputs]
-        context.bind(inputs, outputs)
-        return _fastest(lambda: context.run().wait(), budget_s, clock)
-    finally:
-        program.close()
+    with loaded:
+        return fastest(loaded.run, budget_s, clock)
+
+
+class Loaded:
+    """A segment on a device, bound to memory of the device's own, so that runs can be timed without copies."""
+
+    def __init__(self, program: Program, context: Context, run: Callable[[], None]) -> None:
+        self._program, self._context, self.run = program, context, run
+
+    @classmethod
+    def of(cls, device: Device, packs: Packs, segment: Segment) -> Loaded | None:
+        """None when the device refuses the segment. Raises DelegateError when it fails."""
+        if not _takes(device, segment.graph, segment.nodes) or not device.check(segment).runs:
+            return None
+        try:
+            artifact = device.compile(segment, packs, {})
+        except DelegateError as exc:
+            if exc.code is ErrorCode.UNSUPPORTED:
+                return None
+            raise
+        program = device.load(artifact, segment, packs)
+        try:
+            context = program.context(device.allocate(program.scratch_bytes, max(64, program.alignment)))
+            inputs = [_filled(device, segment.specs[i], program.alignment) for i in segment.inputs]
+            made = [segment.specs[i].size_bytes for i in (*segment.outputs, *segment.variables)]
+            context.bind(inputs, [device.allocate(max(1, size), program.alignment) for size in made])
+        except BaseException:
+            program.close()
+            raise
+        return cls(program, context, lambda: context.run().wait())
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._program.close()
 
 
 def _takes(device: Device, graph: Graph, nodes: tuple[Node, ...]) -> bool:
@@ -191,7 +220,7 @@ def _takes(device: Device, graph: Graph, nodes: tuple[Node, ...]) -> bool:
 
 def _filled(device: Device, spec: TensorSpec, alignment: int) -> Buffer:
     """A buffer of ones: zeros and stale memory can be faster (or, as denormals, slower) than data."""
-    buffer = device.allocate(spec.size_bytes, alignment)
+    buffer = device.allocate(max(1, spec.size_bytes), alignment)
     data = np.ones(spec.shape, spec.dtype.numpy)
     view = buffer.host_view()
     if view is None:
@@ -201,7 +230,7 @@ def _filled(device: Device, spec: TensorSpec, alignment: int) -> Buffer:
     return buffer
 
 
-def _fastest(run: Callable[[], None], budget_s: float, clock: Clock) -> float:
+def fastest(run: Callable[[], None], budget_s: float, clock: Clock) -> float:
     """The best of at least three runs, the first of which warms up."""
     run()
     end = clock() + budget_s
@@ -211,6 +240,44 @@ def _fastest(run: Callable[[], None], budget_s: float, clock: Clock) -> float:
         run()
         times.append(clock() - start)
     return max(min(times), 1e-9)
+
+
+Turns = list[list[float]]
+"""Seconds of runs, turn by turn."""
+
+
+def runs_of(loaded: Sequence[Loaded], share_s: float, clock: Clock, turns: int = 8) -> list[Turns]:
+    """The runs of each. They take turns, so that what slows the machine for a while slows no one of them alone.
+
+    share_s: about how long each one runs in a turn, and once at least; the first run of all is not counted.
+    """
+    found: list[Turns] = [[] for _ in loaded]
+    for one in loaded:
+        one.run()
+    for _ in range(turns):
+        for one, own in zip(loaded, found, strict=True):
+            times: list[float] = []
+            end = clock() + share_s
+            while not times or (len(times) < 1000 and clock() < end):
+                start = clock()
+                one.run()
+                times.append(clock() - start)
+            own.append(times)
+    return found
+
+
+def least_time(turns: Turns) -> float:
+    """Of an undisturbed run: whatever else runs can only make it longer."""
+    return max(min(map(min, turns)), 1e-9)
+
+
+def usual_time(turns: Turns) -> float:
+    """Of a run as a rule, on a machine that is not busy: the lower quartile of a turn, and of the turns.
+
+    On a device with threads of its own the least is no rule: a few runs end before the host has gone to sleep.
+    """
+    quartiles = sorted(sorted(times)[(len(times) - 1) // 4] for times in turns)
+    return max(quartiles[len(quartiles) // 4], 1e-9)
 
 
 def _links(device: Device, budget_s: float, clock: Clock) -> tuple[Link, Link]:
@@ -231,6 +298,6 @@ def _links(device: Device, budget_s: float, clock: Clock) -> tuple[Link, Link]:
 
 def _both_ways(device: Device, host: Array, buffer: Buffer, budget_s: float, clock: Clock) -> Sequence[float]:
     return (
-        _fastest(lambda: device.write(host, buffer).wait(), budget_s, clock),
-        _fastest(lambda: device.read(buffer, host).wait(), budget_s, clock),
+        fastest(lambda: device.write(host, buffer).wait(), budget_s, clock),
+        fastest(lambda: device.read(buffer, host).wait(), budget_s, clock),
     )

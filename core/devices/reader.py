@@ -103,7 +103,16 @@ class _Utilization:
 
 _RATES = ByName(ElementType(), Number(), low=1)
 _LINK = Record(Link, {"latency_ns": Integer(), "bytes_per_s": Number(whole=True)})
-_CPU = Record(Cpu, {"name": Text(), "cores": Integer(1), "ops_per_s": _RATES, "memory_bytes_per_s": Number()})
+_CPU = Record(
+    Cpu,
+    {
+        "name": Text(),
+        "cores": Integer(1),
+        "ops_per_s": _RATES,
+        "memory_bytes_per_s": Number(),
+        "power_w": Number(),
+    },
+)
 _MACHINE = Record(Machine, {"description": Text(), "cpu": _CPU})
 _OPENCL = Record(
     OpenClRule,

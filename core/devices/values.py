@@ -16,13 +16,23 @@ from delegraph.core.graph.dtype import DType
 
 
 @dataclass(frozen=True, slots=True)
+class Energy:
+    """mac_pj: of a multiply-accumulate; byte_pj: of a byte moved to or from memory; 0 where nobody says."""
+
+    mac_pj: float = 0.0
+    byte_pj: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Cpu:
-    """The CPU of a machine. ops_per_s: by type of the operands, over all cores, as far as real models reach it."""
+    """The CPU of a machine. ops_per_s: by type of the operands, over all cores, as far as real models reach it.
+    power_w: what it draws while it computes, None where nobody says."""
 
     name: str
     cores: int
     ops_per_s: Mapping[DType, float]
     memory_bytes_per_s: float
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +42,6 @@ class Machine:
     id: str
     description: str
     cpu: Cpu | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Energy:
-    """mac_pj: of a multiply-accumulate; byte_pj: of a byte moved to or from memory; 0 where nobody says."""
-
-    mac_pj: float = 0.0
-    byte_pj: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

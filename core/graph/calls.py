@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from delegraph.core.errors import InvalidModel
 from delegraph.core.graph.graph import Graph, Op
+
+MAX_DEPTH = 32
+"""How many graphs may be under way inside one another. Planning and running a call take stack of the interpreter;
+models nest three or four deep."""
 
 _CALLS = {  # op → the options that name a graph
     "IF": ("then_subgraph_index", "else_subgraph_index"),
@@ -23,7 +27,8 @@ def called_graphs(op: Op) -> dict[str, int]:
 
 
 def check_calls(graphs: Sequence[Graph], source: str) -> None:
-    """Every called graph exists and takes and gives what the op has; no graph calls itself, directly or not.
+    """Every called graph exists and takes and gives what the op has; no graph calls itself, directly or not, and calls
+    nest at most MAX_DEPTH deep.
 
     Raises:
         InvalidModel: naming the op and the option.
@@ -36,9 +41,7 @@ def check_calls(graphs: Sequence[Graph], source: str) -> None:
                 if -1 in op.inputs:
                     raise InvalidModel(f"{op.place}.inputs", "no operand left out", str(op.inputs), source)
                 _check_operands(graph, op, name, graphs[index], source)
-    done: set[int] = set()
-    for graph in graphs:
-        _check_ends(graph.index, graphs, (), done, source)
+    _check_depth(graphs, source)
 
 
 def _check_operands(graph: Graph, op: Op, name: str, called: Graph, source: str) -> None:
@@ -70,17 +73,33 @@ def _check_operands(graph: Graph, op: Op, name: str, called: Graph, source: str)
             )
 
 
-def _check_ends(index: int, graphs: Sequence[Graph], path: tuple[int, ...], done: set[int], source: str) -> None:
-    if index in done:
-        return
-    if index in path:
-        raise InvalidModel(
-            f"subgraphs[{index}]",
-            "subgraphs that don't call themselves",
-            f"a cycle over {list(path)}",
-            source,
-        )
-    for op in graphs[index].ops:
-        for called in called_graphs(op).values():
-            _check_ends(called, graphs, (*path, index), done, source)
-    done.add(index)
+def _check_depth(graphs: Sequence[Graph], source: str) -> None:
+    """Walks the calls on a stack of its own: a file may nest deeper than the interpreter's stack goes."""
+    depth: dict[int, int] = {}  # of graphs whose calls all end: how many are under way at most, with themselves
+    for start in range(len(graphs)):
+        path = {start: _called(graphs[start])}  # graphs under way → calls that were not looked at yet
+        while path:
+            index, waiting = next(reversed(path.items()))
+            called = next(waiting, None)
+            if called is None:
+                below = [depth[i] for i in _called(graphs[index])]
+                depth[index] = 1 + max(below, default=0)
+                del path[index]
+            elif called in path:
+                cycle = [*list(path)[list(path).index(called) :], called]
+                raise InvalidModel(f"subgraphs[{called}]", "subgraphs that don't call themselves", _way(cycle), source)
+            elif called not in depth:
+                path[called] = _called(graphs[called])
+    deepest = max(depth, key=lambda i: (depth[i], -i), default=0)
+    if depth and depth[deepest] > MAX_DEPTH:
+        expected = f"calls of subgraphs at most {MAX_DEPTH} deep"
+        raise InvalidModel(f"subgraphs[{deepest}]", expected, str(depth[deepest]), source)
+
+
+def _called(graph: Graph) -> Iterator[int]:
+    return (index for op in graph.ops for index in called_graphs(op).values())
+
+
+def _way(path: Sequence[int]) -> str:
+    shown = list(map(str, path)) if len(path) <= 8 else [*map(str, path[:4]), "...", *map(str, path[-3:])]
+    return f"a cycle over {' -> '.join(shown)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import TypeVar
 
 from delegraph.core.abi.protocols import Device, Packs, Program
@@ -25,7 +26,6 @@ from delegraph.core.abi.values import (
     Support,
     Verdict,
 )
-from delegraph.core.errors import DelegraphError
 from delegraph.core.runtime import forks
 from delegraph.core.runtime.worker import worker_for
 
@@ -36,6 +36,24 @@ ASK_LIMIT_S = 60.0
 
 PREPARE_LIMIT_S = 300.0
 """How long it may compile or load."""
+
+
+class Guard:
+    """Turns whatever is raised inside into a DelegateError of a device. It keeps nothing of a use: one serves all."""
+
+    __slots__ = ("_doing", "_slot")
+
+    def __init__(self, slot: DeviceSlot, doing: str) -> None:
+        self._slot, self._doing = slot, doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None and not isinstance(exc, KeyboardInterrupt):
+            self._slot.blame(self._doing, exc)
 
 
 class DeviceSlot:
@@ -87,6 +105,10 @@ class DeviceSlot:
         self._opening = threading.RLock()
         self._device: Device | None = None
 
+    def holds(self, device: Device) -> bool:
+        """Whether that is the device which is open now."""
+        return self._device is device
+
     def device(self) -> Device:
         """The open device. Raises DelegateError when it can't be opened. Of a device that may hang this is called on a
         worker only: ``bounded`` and ``LoadedSegment.start`` see to that."""
@@ -126,7 +148,8 @@ class DeviceSlot:
                 close()
 
         if self.info.may_hang:
-            worker_for(f"{self.resource}, closing").submit(quietly)
+            with suppress(RuntimeError):  # no thread any more: the process ends, or is out of them
+                worker_for(f"{self.resource}, closing").submit(quietly)
         else:
             quietly()
 
@@ -137,37 +160,37 @@ class DeviceSlot:
         Raises:
             DelegateError: of this device, whatever the task raises; TIMEOUT when it has not ended in time.
         """
-        if not self.info.may_hang:
-            with self.guard(doing):
-                return task()
-        with self.guard(doing):
-            ticket = worker_for(f"{self.resource}, preparing").submit(task)
-            try:
-                found: T = ticket.result(limit_s)
-                return found
-            except TimeoutError:
-                ticket.worker.abandon(ticket)
-                self.lose()
-                raise DelegateError(self.id, ErrorCode.TIMEOUT, f"{doing}: not ended in {limit_s:.0f} s") from None
-
-    @contextmanager
-    def guard(self, doing: str) -> Iterator[None]:
-        """Turns whatever is raised inside into a DelegateError of this device."""
+        generation = self.generation + (self._device is None)  # that of the device which the task uses
         try:
-            yield
+            with self.guard(doing):
+                return task() if not self.info.may_hang else self._watched(doing, task, limit_s)
         except DelegateError as exc:
-            if exc.device == self.id:
-                raise
-            raise DelegateError(self.id, exc.code, f"{doing}: {exc}") from exc
-        except DelegraphError as exc:
-            if self.is_floor:
-                raise
-            raise DelegateError(self.id, ErrorCode.INTERNAL, f"{doing}: {type(exc).__name__}: {exc}") from exc
-        except MemoryError as exc:
+            if exc.code is ErrorCode.DEVICE_LOST:
+                self.lose(generation)
+            raise
+
+    def _watched(self, doing: str, task: Callable[[], T], limit_s: float) -> T:
+        ticket = worker_for(f"{self.resource}, preparing").submit(task, limit_s)
+        try:
+            found: T = ticket.result(limit_s)
+            return found
+        except TimeoutError:
+            ticket.worker.abandon(ticket)
+            self.lose()
+            raise DelegateError(self.id, ErrorCode.TIMEOUT, f"{doing}: not ended in {limit_s:.0f} s") from None
+
+    def guard(self, doing: str) -> Guard:
+        """Turns whatever is raised inside into a DelegateError of this device."""
+        return Guard(self, doing)
+
+    def blame(self, doing: str, exc: BaseException) -> None:
+        """Raises what the device raised as a DelegateError of its own; returns where it is to be passed on as it is."""
+        if isinstance(exc, DelegateError):
+            if exc.device != self.id:
+                raise DelegateError(self.id, exc.code, f"{doing}: {exc}") from exc
+        elif isinstance(exc, MemoryError):
             raise DelegateError(self.id, ErrorCode.OUT_OF_MEMORY, f"{doing}: {exc or 'no memory'}") from exc
-        except Exception as exc:
-            if self.is_floor:
-                raise
+        elif not self.is_floor:
             raise DelegateError(self.id, ErrorCode.INTERNAL, f"{doing}: {type(exc).__name__}: {exc}") from exc
 
     def supports(self, view: GraphView) -> list[Support]:
@@ -198,6 +221,24 @@ class DeviceSlot:
         except DelegateError:
             return [None] * len(view.nodes)
 
+    @property
+    def estimates_segments(self) -> bool:
+        """Whether the device has an idea of its own what a segment as one costs."""
+        try:
+            own = self.bounded("open", lambda: type(self.device()).estimate_segment, ASK_LIMIT_S)
+        except DelegateError:
+            return False
+        return own is not Device.estimate_segment
+
+    def estimate_segment(self, segment: Segment) -> Estimate | None:
+        """The device's own cost of a segment; None when it has none, or fails to say."""
+        try:
+            found = self.bounded("estimate", lambda: self.device().estimate_segment(segment), ASK_LIMIT_S)
+            self._expect(found is None or isinstance(found, Estimate), "estimate", "an Estimate", type(found).__name__)
+            return found
+        except DelegateError:
+            return None
+
     def compile(self, segment: Segment, packs: Packs, options: Options) -> Artifact:
         """Raises DelegateError."""
         artifact = self.bounded("compile", lambda: self.device().compile(segment, packs, options), PREPARE_LIMIT_S)
@@ -206,19 +247,26 @@ class DeviceSlot:
         self._expect(is_bytes, "compile", "an artifact of bytes", type(artifact.payload).__name__)
         return artifact
 
-    def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
-        """Raises DelegateError."""
+    def load(self, device: Device, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
+        """device: what ``device`` returned, whose program it is to be. Raises DelegateError."""
         with self.guard("load"):
-            program = self.device().load(artifact, segment, packs)
-            scratch, alignment = program.scratch_bytes, program.alignment
-            self._expect(isinstance(scratch, int) and scratch >= 0, "load", "scratch_bytes of at least 0", scratch)
-            self._expect(
-                isinstance(alignment, int) and 0 < alignment <= 4096 and not alignment & (alignment - 1),
-                "load",
-                "an alignment that is a power of two up to 4096",
-                alignment,
-            )
+            program = device.load(artifact, segment, packs)
+            try:
+                self._expect_program(program)
+            except Exception:
+                self.closing(program.close)
+                raise
             return program
+
+    def _expect_program(self, program: Program) -> None:
+        scratch, alignment = program.scratch_bytes, program.alignment
+        self._expect(isinstance(scratch, int) and scratch >= 0, "load", "scratch_bytes of at least 0", scratch)
+        self._expect(
+            isinstance(alignment, int) and 0 < alignment <= 4096 and not alignment & (alignment - 1),
+            "load",
+            "an alignment that is a power of two up to 4096",
+            alignment,
+        )
 
     def _expect(self, holds: bool, method: str, expected: object, found: object) -> None:
         if not holds:

@@ -6,6 +6,7 @@ Imports nothing of delegraph. An object that registers itself has ``renew()`` ca
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -22,6 +23,17 @@ _registered: weakref.WeakSet[Renewable] = weakref.WeakSet()
 def register(thing: Renewable) -> None:
     """Calls ``thing.renew()`` in every child process that is forked while the thing lives."""
     _registered.add(thing)
+
+
+class RenewedLock:
+    """A re-entrant lock for a module to keep, made anew in a child process: ``with it.lock: ...``."""
+
+    def __init__(self) -> None:
+        self.renew()
+        register(self)
+
+    def renew(self) -> None:
+        self.lock = threading.RLock()
 
 
 def _renew_all() -> None:

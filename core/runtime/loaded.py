@@ -11,7 +11,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,21 +20,36 @@ import numpy as np
 from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Segment
 from delegraph.core.graph.graph import Array
-from delegraph.core.ops.opdef import TensorSpec
 from delegraph.core.runtime import forks
 from delegraph.core.runtime.border import PREPARE_LIMIT_S, DeviceSlot
 from delegraph.core.runtime.worker import Ticket, worker_for
 
 
+class _Loaded:
+    """A program on an open device. It is closed when nothing can run it any more: neither the segment nor a place of
+    it, which a run that hangs holds too."""
+
+    def __init__(self, device: Device, program: Program, slot: DeviceSlot) -> None:
+        self.device, self.program, self.generation = device, program, slot.generation
+        self._closing = weakref.finalize(self, _close, program, slot)
+        self._closing.atexit = not slot.info.may_hang  # at the end there is no thread to do it on
+        forks.register(self)
+
+    def renew(self) -> None:
+        """In a child process: the program is the parent's to close."""
+        self._closing.detach()
+
+
 @dataclass(slots=True, eq=False)
 class _Place:
-    """One caller's context, and for a watched device the buffers that it is bound to."""
+    """One caller's context, and for a watched device the buffers that it is bound to. unbind: makes the context forget
+    the caller's memory."""
 
-    device: Device
+    loaded: _Loaded
     context: Context
-    alignment: int
-    inputs: list[Buffer]
-    outputs: list[Buffer]
+    unbind: Callable[[], None]
+    inputs: Sequence[Buffer] = ()
+    outputs: Sequence[Buffer] = ()
 
 
 class LoadedSegment:
@@ -45,7 +61,15 @@ class LoadedSegment:
     def __init__(self, segment: Segment, slot: DeviceSlot, artifact: Artifact, packs: Packs) -> None:
         self.segment, self.slot, self.artifact = segment, slot, artifact
         self._packs = packs
-        self._delivered = (*segment.outputs, *segment.variables)
+        self.delivered = (*segment.outputs, *segment.variables)
+        """The tensors that a run makes."""
+        self.made = tuple((segment.specs[i].shape, segment.specs[i].dtype.numpy) for i in self.delivered)
+        """Their shapes and types."""
+        self._sizes = tuple(
+            [segment.specs[i].size_bytes for i in tensors] for tensors in (segment.inputs, self.delivered)
+        )
+        self._guard = slot.guard("run")
+        self._shared = worker_for(slot.resource) if slot.info.resource else None
         self.runs, self.seconds = 0, 0.0
         """Runs that ended well, and the time that they took in all."""
         self.renew()
@@ -55,9 +79,13 @@ class LoadedSegment:
     def renew(self) -> None:
         """In a child process: nothing that was loaded may be used."""
         self._lock = threading.Lock()
-        self._program: Program | None = None
-        self.generation = -1
+        self._loaded: _Loaded | None = None
         self._idle: list[_Place] = []
+
+    @property
+    def generation(self) -> int:
+        """The opening of the device under which it is loaded; -1 for none."""
+        return -1 if self._loaded is None else self._loaded.generation
 
     @property
     def is_watched(self) -> bool:
@@ -71,52 +99,84 @@ class LoadedSegment:
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Runs on the caller's thread, bound to the arrays themselves where the device can. Raises DelegateError.
 
-        outputs: for ``segment.outputs + segment.variables``, of their dtype and shape.
+        outputs: for ``delivered``, as ``made`` says.
         """
+        with self._guard:
+            if self._shared is None:
+                self._run(inputs, outputs)
+            else:
+                with self._shared.turn():
+                    self._run(inputs, outputs)
+
+    def _run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         start = time.perf_counter()
-        with self.slot.guard("run"):
-            place = self._take()
-            device, alignment = place.device, place.alignment
-            bound_in = [_bindable(device, np.ascontiguousarray(a), alignment) for a in inputs]
-            bound_out = [_bindable(device, a, alignment) for a in outputs]
-            for (buffer, is_own), array in zip(bound_in, inputs, strict=True):
-                if is_own and (event := _move(device, np.ascontiguousarray(array), buffer)) is not None:
+        place = self._take()
+        device, alignment = place.loaded.device, place.loaded.program.alignment
+        sources: list[Buffer] = []
+        targets: list[Buffer] = []
+        fetched: list[tuple[Buffer, Array]] = []  # what the device could not write in place
+        for array in map(np.ascontiguousarray, inputs):
+            buffer = _over(device, array, alignment)
+            if buffer is None:
+                buffer = device.allocate(max(1, array.nbytes), alignment)
+                if (event := _move(device, array, buffer)) is not None:
                     event.wait()
-            place.context.bind([buffer for buffer, _ in bound_in], [buffer for buffer, _ in bound_out])
-            place.context.run().wait()
-            for (buffer, is_own), array in zip(bound_out, outputs, strict=True):
-                if is_own:
-                    _fetch(device, buffer, array, None)
+            sources.append(buffer)
+        for array in outputs:
+            buffer = _over(device, array, alignment)
+            if buffer is None:
+                buffer = device.allocate(max(1, array.nbytes), alignment)
+                fetched.append((buffer, array))
+            targets.append(buffer)
+        place.context.bind(sources, targets)
+        place.context.run().wait()
+        for buffer, array in fetched:
+            if (event := _fetch(device, buffer, array)) is not None:
+                event.wait()
+        place.unbind()
         self._give_back(place, time.perf_counter() - start)
 
     def start(self, inputs: Sequence[Array], timeout_s: float) -> WatchedRun:
         """Starts a run on the worker of the device's resource; the inputs are copied before it returns."""
         staged = [np.array(array, order="C") for array in inputs]
-        ticket = worker_for(self.slot.resource).submit(lambda: self._watched(staged, timeout_s))
+        loaded = self._loaded
+        if loaded is None or not self.slot.holds(loaded.device):  # has a limit of its own: it is no part of the run
+            self.slot.bounded("load", self._load, PREPARE_LIMIT_S)
+        with self._guard:
+            ticket = worker_for(self.slot.resource).submit(lambda: self._watched(staged, timeout_s), timeout_s)
         return WatchedRun(self, staged, ticket, timeout_s)
 
     def _watched(self, staged: list[Array], timeout_s: float) -> list[Array]:
         """On the worker: moves, runs, moves back. Returns fresh arrays. The place is given up when anything fails."""
         start = time.perf_counter()
         deadline = time.monotonic() + timeout_s
-        with self.slot.guard("run"):
+        with self._guard:
             place = self._take(watched=True)
-            moved = [_move(place.device, a, b) for a, b in zip(staged, place.inputs, strict=True)]
-            after = [event for event in moved if event is not None]
-            place.context.run(after=after, deadline=deadline).wait(max(0.0, deadline - time.monotonic()))
-            results = [np.empty(_spec.shape, _spec.dtype.numpy) for _spec in self._specs()]
-            for buffer, result in zip(place.outputs, results, strict=True):
-                _fetch(place.device, buffer, result, deadline)
+            device = place.loaded.device
+            results = [np.empty(shape, dtype) for shape, dtype in self.made]
+            under_way: list[Event] = []
+            try:
+                for array, buffer in zip(staged, place.inputs, strict=True):
+                    if (event := _move(device, array, buffer)) is not None:
+                        under_way.append(event)
+                under_way.append(place.context.run(after=tuple(under_way), deadline=deadline))
+                under_way[-1].wait(_left(deadline))
+                for buffer, result in zip(place.outputs, results, strict=True):
+                    if (event := _fetch(device, buffer, result)) is not None:
+                        under_way.append(event)
+                        event.wait(_left(deadline))
+            except BaseException:
+                if under_way:
+                    _hold(under_way, (place, staged, results))
+                raise
         if time.monotonic() < deadline:  # else nobody waits any more, and the device may be lost
             self._give_back(place, time.perf_counter() - start)
         return results
 
-    def _specs(self) -> list[TensorSpec]:
-        return [self.segment.specs[i] for i in self._delivered]
-
     def _give_back(self, place: _Place, seconds: float) -> None:
-        self._idle.append(place)
         with self._lock:
+            if place.loaded is self._loaded:  # else the device was reopened: what is left of it is let go
+                self._idle.append(place)
             self.runs += 1
             self.seconds += seconds
 
@@ -127,19 +187,22 @@ class LoadedSegment:
                 place = self._idle.pop()
             except IndexError:
                 break
-            if place.device is device:
+            if place.loaded.device is device:
                 return place
-        program = self._load()
+        loaded = self._load()
+        device, program = loaded.device, loaded.program
         scratch = device.allocate(program.scratch_bytes, max(64, program.alignment))
-        place = _Place(device, program.context(scratch), program.alignment, [], [])
+        context = program.context(scratch)
+        place = _Place(loaded, context, getattr(context, "unbind", _nothing))
         if watched:
-            place.inputs = [self._buffer(device, i, program) for i in self.segment.inputs]
-            place.outputs = [self._buffer(device, i, program) for i in self._delivered]
-            place.context.bind(place.inputs, place.outputs)
+            place.inputs, place.outputs = (
+                [self._buffer(device, size, program) for size in sizes] for sizes in self._sizes
+            )
+            context.bind(place.inputs, place.outputs)
         return place
 
-    def _buffer(self, device: Device, tensor: int, program: Program) -> Buffer:
-        wanted = max(1, self.segment.specs[tensor].size_bytes)
+    def _buffer(self, device: Device, size_bytes: int, program: Program) -> Buffer:
+        wanted = max(1, size_bytes)
         buffer = device.allocate(wanted, program.alignment)
         if buffer.size_bytes < wanted:
             raise DelegateError(
@@ -147,18 +210,17 @@ class LoadedSegment:
             )
         return buffer
 
-    def _load(self) -> Program:
+    def _load(self) -> _Loaded:
         """The program, loaded again if the device was reopened since. Loading holds no lock: it may hang."""
-        self.slot.device()
-        generation = self.slot.generation
+        device = self.slot.device()
         with self._lock:
-            if self._program is not None and self.generation == generation:
-                return self._program
-        program = self.slot.load(self.artifact, self.segment, self._packs)
-        weakref.finalize(self, _close, program, self.slot)
+            if self._loaded is not None and self._loaded.device is device:
+                return self._loaded
+        loaded = _Loaded(device, self.slot.load(device, self.artifact, self.segment, self._packs), self.slot)
         with self._lock:
-            self._program, self.generation = program, generation
-        return program
+            self._loaded = loaded
+            self._idle.clear()
+        return loaded
 
 
 class WatchedRun:
@@ -179,14 +241,11 @@ class WatchedRun:
         return found
 
 
-def _bindable(device: Device, array: Array, alignment: int) -> tuple[Buffer, bool]:
-    """A buffer over the array itself, or (where the device can't, or wants another alignment) one of the device's own;
-    and whether it is its own."""
+def _over(device: Device, array: Array, alignment: int) -> Buffer | None:
+    """A buffer over the array itself; None where the device can't, or wants another alignment."""
     if alignment <= 1 or array.__array_interface__["data"][0] % alignment == 0:
-        buffer = device.import_host(array)
-        if buffer is not None:
-            return buffer, False
-    return device.allocate(max(1, array.nbytes), alignment), True
+        return device.import_host(array)
+    return None
 
 
 def _move(device: Device, array: Array, buffer: Buffer) -> Event | None:
@@ -198,13 +257,46 @@ def _move(device: Device, array: Array, buffer: Buffer) -> Event | None:
     return None
 
 
-def _fetch(device: Device, buffer: Buffer, array: Array, deadline: float | None) -> None:
-    """Copies a buffer into an array. Raises DelegateError, TIMEOUT behind the deadline."""
+def _fetch(device: Device, buffer: Buffer, array: Array) -> Event | None:
+    """Copies a buffer into an array: at once where the host can address it, else by the device."""
     view = buffer.host_view()
     if view is None:
-        device.read(buffer, array).wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    else:
-        np.copyto(array, view[: array.nbytes].view(array.dtype).reshape(array.shape))
+        return device.read(buffer, array)
+    np.copyto(array, view[: array.nbytes].view(array.dtype).reshape(array.shape))
+    return None
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _hold(events: Sequence[Event], memory: object) -> None:
+    """Keeps memory that the device may still read or write, until every step on it has ended."""
+    pending = [event for event in events if not _has_ended(event)]
+    if not pending:
+        return
+    kept = [memory]
+
+    def wait() -> None:
+        for event in pending:
+            with suppress(Exception):  # however it ends
+                event.wait()
+        kept.clear()
+
+    with suppress(RuntimeError):  # no thread to be had
+        threading.Thread(target=wait, name="delegraph late steps", daemon=True).start()
+
+
+def _has_ended(event: Event) -> bool:
+    try:
+        event.wait(0)
+    except DelegateError as exc:
+        return exc.code is not ErrorCode.TIMEOUT
+    return True
+
+
+def _nothing() -> None:
+    return None
 
 
 def _close(program: Program, slot: DeviceSlot) -> None:

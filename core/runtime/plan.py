@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from delegraph.core.abi.values import Cut, DelegateError, Segment
+from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, Segment
 from delegraph.core.errors import InternalError
 from delegraph.core.graph.graph import Graph, Op
 from delegraph.core.ops import registry
@@ -78,7 +78,8 @@ class Boundary:
 class Plan:
     """Steps in order. specs: what was known of every tensor. arena: offsets of tensors that cross from a segment to
     another step. drop: for each step the values that nothing behind it reads. late: ops that have to wait for the
-    results of this plan before they can be planned; needed: tensors that they or the caller read from it.
+    results of this plan before they can be planned; needed: tensors that they or the caller read from it. left_alone:
+    devices that would have had a part of it, but were in quarantine when it was made.
     """
 
     graph: Graph
@@ -88,6 +89,7 @@ class Plan:
     drop: tuple[tuple[int, ...], ...]
     late: tuple[Op, ...]
     needed: tuple[int, ...]
+    left_alone: frozenset[str] = frozenset()
 
     @property
     def boundaries(self) -> tuple[Boundary, ...]:
@@ -116,8 +118,9 @@ class Plan:
 Excluded = frozenset[tuple[int, str]]
 """(op index, device): what a device has failed to do and is not asked for again in this plan."""
 
-Cutter = Callable[[Graph, Sequence[Node], Excluded], Sequence[Cut]]
-"""Splits nodes (in execution order) into pieces, in an order in which they can run."""
+Cutter = Callable[[Graph, Sequence[Node], frozenset[int], Excluded], Sequence[Cut]]
+"""Splits nodes (in execution order) into pieces, in an order in which they can run. The third argument: tensors that are
+read when they have run."""
 
 Loader = Callable[[Segment, str], LoadedSegment]
 """(segment, device) → the segment on that device. Raises DelegateError."""
@@ -131,7 +134,8 @@ CallShapes = Callable[[Node], Sequence[tuple[int, ...] | None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """What ``make_plan`` is handed by the composition: how to cut, to load, and to ask about called graphs."""
+    """What ``make_plan`` is handed by the composition: how to cut, to load, and to ask about called graphs. resting:
+    device → why it is left alone for now, and nothing is built for it."""
 
     cut: Cutter
     load: Loader
@@ -139,6 +143,29 @@ class Planner:
     on_failure: FailureHook
     trust_variables: bool = True
     excluded: Excluded = frozenset()
+    resting: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inferred:
+    """What is known of ops before a plan. nodes: those that are to run now; late: those that have to wait for shapes.
+    needed: tensors that the late ones or the caller read."""
+
+    specs: Specs
+    nodes: tuple[Node, ...]
+    late: tuple[Op, ...]
+    needed: frozenset[int]
+
+
+def infer(
+    graph: Graph, ops: Sequence[Op], known: Mapping[int, TensorSpec], keep: frozenset[int], planner: Planner
+) -> Inferred:
+    """Shapes and types of ``ops``, given the specs of what they read from outside. keep, raises: as ``make_plan``."""
+    specs: dict[int, TensorSpec] = dict(known)
+    nodes, late = _infer(graph, ops, specs, planner)
+    late_reads = {i for op in late for i in op.inputs if i >= 0}
+    running = tuple(node for node in nodes if not _is_known(node, specs, keep))
+    return Inferred(specs, running, tuple(late), frozenset(keep | late_reads))
 
 
 def make_plan(
@@ -156,15 +183,11 @@ def make_plan(
         UnsupportedOp: an op that nothing can run.
         InvalidModel: operands that don't fit together.
     """
-    specs: dict[int, TensorSpec] = dict(known)
-    nodes, late = _infer(graph, ops, specs, planner)
-    late_reads = {i for op in late for i in op.inputs if i >= 0}
-    needed = tuple(sorted(keep | late_reads))
-    steps = _steps(
-        graph, [node for node in nodes if not _is_known(node, specs, keep)], specs, frozenset(needed), planner
-    )
-    drop = _drops(steps, frozenset(needed))
-    return Plan(graph, steps, specs, _arena(steps, specs, frozenset(needed)), drop, tuple(late), needed)
+    found = infer(graph, ops, known, keep, planner)
+    steps, left_alone = _steps(graph, found.nodes, found.specs, found.needed, planner)
+    drop = _drops(steps, found.needed)
+    arena = _arena(steps, found.specs, found.needed)
+    return Plan(graph, steps, found.specs, arena, drop, found.late, tuple(sorted(found.needed)), left_alone)
 
 
 def infer_outputs(graph: Graph, known: Mapping[int, TensorSpec], planner: Planner) -> list[tuple[int, ...] | None]:
@@ -240,11 +263,13 @@ def _opdef(op: Op) -> OpDef:
 
 def _steps(
     graph: Graph, nodes: Sequence[Node], specs: Specs, needed: frozenset[int], planner: Planner
-) -> tuple[Step, ...]:
-    """The steps, each segment loaded. Where a device fails to take a segment, its ops are cut again without it."""
+) -> tuple[tuple[Step, ...], frozenset[str]]:
+    """The steps, each segment loaded, and the devices that were left alone. Where a device fails to take a segment, its
+    ops are cut again without it."""
     excluded = planner.excluded
+    left_alone: set[str] = set()
     while True:
-        cuts = planner.cut(graph, nodes, excluded)
+        cuts = planner.cut(graph, nodes, needed, excluded)
         steps: list[Step] = []
         for cut, read_after in zip(cuts, _read_after(cuts, needed), strict=True):
             if not cut.device:
@@ -252,13 +277,17 @@ def _steps(
                 continue
             segment = make_segment(graph, cut.nodes, specs, read_after)
             try:
+                if cut.device in planner.resting:
+                    left_alone.add(cut.device)
+                    raise DelegateError(cut.device, ErrorCode.UNSUPPORTED, planner.resting[cut.device])
                 steps.append(SegmentStep(segment, planner.load(segment, cut.device)))
             except DelegateError as exc:
                 planner.on_failure("compile", segment, exc)
-                excluded |= {(node.op.index, cut.device) for node in cut.nodes}
+                refused = nodes if cut.device in left_alone else cut.nodes
+                excluded |= {(node.op.index, cut.device) for node in refused}
                 break
         else:
-            return tuple(steps)
+            return tuple(steps), frozenset(left_alone)
 
 
 def _read_after(cuts: Sequence[Cut], needed: frozenset[int]) -> list[set[int]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec, blamed_on
 from delegraph.core.runtime import control, forks
 from delegraph.core.runtime.health import Health
-from delegraph.core.runtime.loaded import WatchedRun
+from delegraph.core.runtime.loaded import LoadedSegment, WatchedRun
 from delegraph.core.runtime.plan import (
     Cutter,
     FailureHook,
@@ -62,15 +62,13 @@ class _Planned:
     late: _PlanCache = field(default_factory=lambda: _PlanCache())
     instead: _PlanCache = field(default_factory=lambda: _PlanCache())
 
-    @contextmanager
-    def arena(self) -> Iterator[Array]:
-        """Memory for the tensors that cross between steps, for one run at a time."""
+    def arena(self) -> Array:
+        """Memory for the tensors that cross between steps, for one run, which puts it among ``idle`` if it ends well:
+        what failed may still write to it."""
         try:
-            arena = self.idle.pop()
+            return self.idle.pop()
         except IndexError:
-            arena = host.allocate(self.plan.arena.size_bytes).memory
-        yield arena
-        self.idle.append(arena)
+            return host.allocate(self.plan.arena.size_bytes).memory
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +119,12 @@ class _PlanCache:
                 self._plans.move_to_end(key)
             return found
 
+    def drop(self, key: object, planned: _Planned) -> None:
+        """Forgets that plan, if it is still the one of that key."""
+        with self._lock:
+            if self._plans.get(key) is planned:
+                del self._plans[key]
+
     def plans(self) -> list[Plan]:
         with self._lock:
             found = list(self._plans.values())
@@ -144,7 +148,7 @@ class GraphRunner:
 
     def plan(self, shapes: Sequence[Shape], *, trust_variables: bool = True) -> Plan:
         """The plan for these input shapes, made now if need be."""
-        return self._planned(shapes, trust_variables).plan
+        return self._planned(tuple(tuple(s) for s in shapes), trust_variables).plan
 
     def plans(self) -> list[Plan]:
         """Every plan made so far that is still kept."""
@@ -164,22 +168,28 @@ class GraphRunner:
         Returns the values of outputs and kept tensors, in memory that nothing else holds but the caller (inputs and
         constants that are passed through are returned as they are).
         """
-        planned = self._planned([a.shape for a in inputs], trust_variables)
+        planned = self._planned(tuple([a.shape for a in inputs]), trust_variables)
         values: Values = dict(zip(self.graph.inputs, inputs, strict=True))
         try:
             self._run(planned, values, state, trust_variables)
         except MemoryError as exc:
             raise OutOfMemory(self.graph.place, str(exc)) from exc
-        return {i: self._value(planned.plan, values, i, state) for i in self.keep}
+        return {i: values[i] if i in values else self._value(planned.plan, values, i, state) for i in self.keep}
 
     def _input_specs(self, shapes: Sequence[Shape]) -> dict[int, TensorSpec]:
         return {
             i: spec_of(self.graph.tensors[i], tuple(shape)) for i, shape in zip(self.graph.inputs, shapes, strict=True)
         }
 
-    def _planned(self, shapes: Sequence[Shape], trust_variables: bool) -> _Planned:
-        key = (tuple(tuple(s) for s in shapes), trust_variables)
+    def _current(self, plans: _PlanCache, key: object, make: Callable[[], Plan]) -> _Planned:
+        """The plan of that key, made anew when a device that was left alone for it may be used again."""
+        found = plans.get(key, make)
+        if found.plan.left_alone and not found.plan.left_alone <= self._runners.health.resting().keys():
+            plans.drop(key, found)
+            found = plans.get(key, make)
+        return found
 
+    def _planned(self, shapes: tuple[Shape, ...], trust_variables: bool) -> _Planned:
         def make() -> Plan:
             return make_plan(
                 self.graph,
@@ -189,7 +199,7 @@ class GraphRunner:
                 self._runners.planner(trust_variables),
             )
 
-        return self._plans.get(key, make)
+        return self._current(self._plans, (shapes, trust_variables), make)
 
     def _planned_late(self, planned: _Planned, values: Values, trust_variables: bool) -> _Planned:
         """The plan of the ops that had to wait, now that every shape in ``values`` is known."""
@@ -204,14 +214,14 @@ class GraphRunner:
                     known[i] = spec_of(self.graph.tensors[i], values[i].shape)
             return make_plan(self.graph, plan.late, known, self.keep, self._runners.planner(trust_variables))
 
-        return planned.late.get(key, make)
+        return self._current(planned.late, key, make)
 
     def _run(self, planned: _Planned, values: Values, state: Overlay, trust_variables: bool) -> None:
         while True:
-            plan = planned.plan
-            with planned.arena() as arena:
-                self._run_steps(planned, arena, values, state, trust_variables)
-            if not plan.late:
+            arena = planned.arena()
+            self._run_steps(planned, arena, values, state, trust_variables)
+            planned.idle.append(arena)
+            if not planned.plan.late:
                 return
             planned = self._planned_late(planned, values, trust_variables)
 
@@ -230,7 +240,8 @@ class GraphRunner:
                     self._finish(planned, run, values, state, trust_variables)
 
         for position, step in enumerate(plan.steps):
-            settle(reads(step))
+            if under_way:
+                settle(reads(step))
             if isinstance(step, SegmentStep):
                 started = self._run_segment(planned, position, step, arena, values, state, trust_variables)
                 if started is not None:
@@ -257,23 +268,25 @@ class GraphRunner:
         trust_variables: bool,
     ) -> _Pending | None:
         """Runs a segment now, or starts it on a watched device and returns what to wait for."""
-        plan, segment, slot = planned.plan, step.segment, step.loaded.slot
-        inputs = [self._value(plan, values, i, state) for i in segment.inputs]
-        why = self._runners.health.quarantine(slot.id)
-        if why and self._runners.may_fall_back:
+        plan, loaded = planned.plan, step.loaded
+        inputs = [values[i] if i in values else self._value(plan, values, i, state) for i in step.segment.inputs]
+        if self._runners.health.quarantine(loaded.slot.id) and self._runners.may_fall_back:
             self._run_instead(planned, position, step, inputs, values, state, trust_variables)
             return None
         try:
-            if step.loaded.is_watched:
-                run = step.loaded.start(inputs, self._runners.timeout_s)
+            if loaded.is_watched:
+                run = loaded.start(inputs, self._runners.timeout_s)
                 return _Pending(position, step, run)
-            outputs = [self._place(plan, segment, i, arena) for i in segment.outputs]
-            updated = [np.empty(segment.specs[i].shape, segment.specs[i].dtype.numpy) for i in segment.variables]
-            step.loaded.run(inputs, [*outputs, *updated])
+            offsets = plan.arena.offsets
+            results = [
+                _room(shape, dtype, arena, offsets.get(i))
+                for i, (shape, dtype) in zip(loaded.delivered, loaded.made, strict=True)
+            ]
+            loaded.run(inputs, results)
         except DelegateError as exc:
             self._failed(planned, position, step, inputs, exc, values, state, trust_variables)
             return None
-        self._deliver(step, [*outputs, *updated], values, state)
+        self._deliver(step, results, values, state)
         return None
 
     def _finish(self, planned: _Planned, run: _Pending, values: Values, state: Overlay, trust_variables: bool) -> None:
@@ -337,18 +350,10 @@ class GraphRunner:
                 replace(planner, excluded=excluded),
             )
 
-        found = planned.instead.get(position, make)
+        found = self._current(planned.instead, position, make)
         own: Values = dict(zip(segment.inputs, inputs, strict=True))
         self._run(found, own, state, trust_variables)
         values.update({i: self._value(plan, own, i, state) for i in segment.outputs})
-
-    def _place(self, plan: Plan, segment: Segment, index: int, arena: Array) -> Array:
-        """Memory for what a segment makes: its place in the arena, or its own if it outlives the plan."""
-        spec = segment.specs[index]
-        offset = plan.arena.offsets.get(index)
-        if offset is None:
-            return np.empty(spec.shape, spec.dtype.numpy)
-        return arena[offset : offset + spec.size_bytes].view(spec.dtype.numpy).reshape(spec.shape)
 
     def _run_host(self, plan: Plan, step: HostStep, values: Values, state: Overlay) -> None:
         operands = [None if i < 0 else self._value(plan, values, i, state) for i in step.op.inputs]
@@ -412,7 +417,8 @@ class Runners:
         self.graphs = graphs
         self.health, self.may_fall_back, self.timeout_s = health, may_fall_back, timeout_s
         self.on_failure = on_failure
-        self._planner = Planner(cut, load, lambda node: self._call_shapes(node, True), on_failure)
+        self._load = load
+        self._planner = Planner(cut, self._built, lambda node: self._call_shapes(node, True), self._not_built)
         self._runners = tuple(
             GraphRunner(graph, self, (keep or {}).get(graph.index, frozenset())) for graph in graphs.graphs
         )
@@ -428,12 +434,31 @@ class Runners:
             self._planner,
             call_shapes=lambda node: self._call_shapes(node, trust_variables),
             trust_variables=trust_variables,
+            resting=self.health.resting() if self.may_fall_back else {},
         )
+
+    def _built(self, segment: Segment, device: str) -> LoadedSegment:
+        loaded = self._load(segment, device)
+        self.health.worked(device, building=True)
+        return loaded
+
+    def _not_built(self, moment: str, segment: Segment, error: DelegateError) -> None:
+        """A device did not take a segment. Noted if it was no refusal, and not the floor's: then telling raises."""
+        self.on_failure(moment, segment, error)
+        if error.code not in (ErrorCode.UNSUPPORTED, ErrorCode.ARTIFACT_REFUSED):
+            self.health.failed(error.device, str(error), building=True)
 
     def _call_shapes(self, node: Node, trust_variables: bool) -> Sequence[Shape | None] | None:
         return control.output_shapes(
             node, lambda graph, shapes: self[graph].output_shapes(shapes, trust_variables=trust_variables)
         )
+
+
+def _room(shape: Shape, dtype: np.dtype[Any], arena: Array, offset: int | None) -> Array:
+    """Memory for what a segment makes: its place in the arena, or its own where it outlives the plan."""
+    if offset is None:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, arena, offset)
 
 
 def _owned(value: Array, operands: Sequence[Array | None]) -> Array:

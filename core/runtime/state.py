@@ -92,5 +92,6 @@ class Overlay:
 
     def commit(self) -> None:
         """Make the run's writes the session's state."""
-        self._session.values = {**self._session.values, **self._written}
+        if self._written:
+            self._session.values = {**self._session.values, **self._written}
         self._session.called = self._called

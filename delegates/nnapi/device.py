@@ -30,7 +30,7 @@ from delegraph.core.devices.rules.operands import feature_maps
 from delegraph.core.devices.values import Profile
 from delegraph.core.graph.graph import Array, Graph
 from delegraph.core.ops.opdef import Node
-from delegraph.delegates.nnapi.model import constant_bytes, node_estimate, segment_estimate, transfer_ns
+from delegraph.delegates.nnapi.model import node_estimate, segment_estimate, transfer_ns
 
 ARTIFACT_FORMAT = "nnapi-0"
 
@@ -85,13 +85,6 @@ class NnapiDevice(Device):
                 reason = f"a segment starts at the graph's inputs, found one that starts at tensor {late[0]}"
                 advice = "run the ops before it on this device too"
                 return Support(Verdict.NO, "segment.prefix_only", reason, advice, str(late[0]), "the graph's inputs")
-        if limits.weight_budget_bytes is not None:
-            size = constant_bytes(segment.nodes)
-            if size > limits.weight_budget_bytes:
-                reason = f"the constants of a segment take at most {limits.weight_budget_bytes} bytes, found {size}"
-                return Support(
-                    Verdict.NO, "segment.weight_budget", reason, "", str(size), str(limits.weight_budget_bytes)
-                )
         answer = self._host.check(segment)
         return SUPPORTED if answer.runs else replace(answer, reason=f"{self._host.info.id}: {answer.reason}")
 
@@ -101,7 +94,9 @@ class NnapiDevice(Device):
         return [node_estimate(self.profile, node) for node in view.nodes]
 
     def estimate_segment(self, segment: Segment) -> Estimate | None:
-        return segment_estimate(self.profile, segment)
+        """Only where constants may have to be fetched each run: else a segment is the sum of its ops."""
+        cache, rate = self.profile.weight_cache_bytes, self.profile.weights_bytes_per_s
+        return segment_estimate(self.profile, segment) if cache and rate else None
 
     def timings(self, segment: Segment) -> Mapping[str, int]:
         """The modelled parts of one run in nanoseconds ("energy" in nanojoules, where a model is known)."""

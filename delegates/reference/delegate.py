@@ -174,6 +174,9 @@ class ReferenceContext(Context):
             self._view(b, i) for b, i in zip(outputs, segment.outputs + segment.variables, strict=True)
         )
 
+    def unbind(self) -> None:
+        self._inputs = self._outputs = ()
+
     def _view(self, buffer: Buffer, tensor: int) -> Array:
         spec = self._program.segment.specs[tensor]
         memory = buffer.host_view()

@@ -6,7 +6,7 @@
 >>> print(m.placement)                               # doctest: +SKIP
 """
 
-from delegraph.api import compile, load
+from delegraph.api import compile, explain, load
 from delegraph.compiled import CompiledModel
 from delegraph.core.abi.values import DelegateError
 from delegraph.core.errors import (
@@ -23,6 +23,7 @@ from delegraph.core.ops.opdef import OpDef
 from delegraph.core.ops.registry import register_op
 from delegraph.core.version import __version__
 from delegraph.interpreter import Interpreter, OpResolverType
+from delegraph.partitioner.placement import Placement
 from delegraph.plugins import load_delegate
 from delegraph.registry import device, devices
 
@@ -39,11 +40,13 @@ __all__ = [
     "OpDef",
     "OpResolverType",
     "OutOfMemory",
+    "Placement",
     "UnsupportedOp",
     "__version__",
     "compile",
     "device",
     "devices",
+    "explain",
     "load",
     "load_delegate",
     "register_op",

@@ -1,15 +1,15 @@
-"""``dg.load`` and ``dg.compile``: from a file to a model that runs. Composition only."""
+"""``dg.load``, ``dg.compile`` and ``dg.explain``: from a file to a model that runs, or to why. Composition only."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from delegraph import registry
 from delegraph.backend import Backend
 from delegraph.compiled import CompiledModel
-from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.errors import InvalidArgument, InvalidModel, UnsupportedOp
 from delegraph.core.graph.build import build
 from delegraph.core.graph.graph import GraphSet
@@ -20,10 +20,14 @@ from delegraph.core.ops.support import op_support
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S
-from delegraph.partitioner.pins import Pins, parse_pins
+from delegraph.placer import Placer
+from delegraph.request import PinsLike, Wishes, resolved
 from delegraph.storage import shared_packs
 
-FALLBACKS = ("allow", "error")
+if TYPE_CHECKING:
+    from delegraph.explanation import Explanation
+    from delegraph.partitioner.costs import CostTable
+    from delegraph.partitioner.placement import Placement
 
 Source = Model | str | os.PathLike[str] | bytes | bytearray | memoryview
 
@@ -41,20 +45,29 @@ def load(source: Source) -> Model:
 def compile(
     model: Source,
     *,
-    devices: str | Sequence[str] = "cpu",
+    devices: str | Sequence[str] | None = None,
     numerics: str = "exact",
     threads: int | None = None,
     fallback: str = "allow",
     timeout_s: float = RUN_TIMEOUT_S,
-    pins: Mapping[str | int, str] | None = None,
+    pins: PinsLike | None = None,
+    exclude: PinsLike | None = None,
+    objective: str = "latency",
+    machine: str | None = None,
+    placement: Placement | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    costs: CostTable | str | os.PathLike[str] | Mapping[str, Any] | None = None,
     preserve_all_tensors: bool = False,
     plan: bool = True,
 ) -> CompiledModel:
     """A model ready to run.
 
+    Of several devices the split is searched that takes the least time; what they cost is measured once, in seconds, and
+    kept. A device that is named alone gets all that it runs.
+
     Args:
         model: a path, bytes, or what ``load`` returned.
-        devices: device ids in order of preference; the reference device stands under them.
+        devices: device ids in order of preference, "cpu" if nothing else says; the CPU stands under them, and the
+            reference device under it: they get what no named device runs. Name "cpu" to let it compete.
         numerics: "exact": integers bit-identical to LiteRT's reference kernels, floats within each op's bound;
             "fast": devices that round otherwise are taken too.
         threads: how many threads the CPU may use; None for all. The CPU delegate of this version uses one; the
@@ -64,34 +77,29 @@ def compile(
         timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
         pins: ops that are to run on a certain device, if it takes them: an op's index, a range ("3-17") or an
             operator's name → device id. The device has to be among ``devices``.
+        exclude: ops that are not to run on a certain device, in the same form.
+        objective: what the split is to have least of: "latency", or "energy" (of devices whose figures say it).
+        machine: whose costs count: "host", or a machine of devices.yaml; by default that of the named devices.
+        placement: a placement to take in place of a search: a record, its JSON, or a file of it.
+        costs: costs to take in place of measured ones: a table, its JSON, or a file of it.
         preserve_all_tensors: keep every tensor readable after a run of its graph.
         plan: plan the main graph now, for the shapes in the file; otherwise at the first call.
 
     Raises:
         InvalidModel: the model breaks a rule of the format, or its operands don't fit together.
         UnsupportedOp: an op that nothing here can run; names all of them.
-        InvalidArgument: an argument out of its range.
+        InvalidArgument: an argument out of its range; a placement that can't be run.
+        NoEnergyModel: energy is to be least, and some device's is not known.
     """
-    if numerics not in ("exact", "fast"):
-        raise InvalidArgument("numerics", "'exact' or 'fast'", repr(numerics))
-    if fallback not in FALLBACKS:
-        raise InvalidArgument("fallback", "'allow' or 'error'", repr(fallback))
     if not 0 < timeout_s < threading.TIMEOUT_MAX:
         raise InvalidArgument("timeout_s", "a positive number of seconds", repr(timeout_s))
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InvalidArgument("threads", "a whole number of at least 1, or None", repr(threads))
+    wishes = Wishes(devices, numerics, fallback, pins, exclude, objective, machine, placement, costs)
     loaded = load(model)
     try:
         return compile_graphs(
-            build(loaded),
-            devices=devices,
-            numerics=numerics,
-            threads=threads,
-            fallback=fallback,
-            timeout_s=timeout_s,
-            pins=pins,
-            preserve_all_tensors=preserve_all_tensors,
-            plan=plan,
+            build(loaded), wishes, timeout_s=timeout_s, preserve_all_tensors=preserve_all_tensors, plan=plan
         )
     except InvalidModel as exc:  # an op does not know which file it is from
         raise InvalidModel(exc.place, exc.expected, exc.found, loaded.source) from exc
@@ -99,28 +107,17 @@ def compile(
 
 def compile_graphs(
     graphs: GraphSet,
+    wishes: Wishes,
     *,
-    devices: str | Sequence[str] = "cpu",
-    numerics: str = "exact",
-    threads: int | None = None,
-    fallback: str = "allow",
     timeout_s: float = RUN_TIMEOUT_S,
-    pins: Mapping[str | int, str] | None = None,
     preserve_all_tensors: bool = False,
     plan: bool = True,
 ) -> CompiledModel:
-    """As ``compile``, of graphs that are built already and arguments that are checked."""
+    """As ``compile``, of graphs that are built already."""
     graphs = prepare(graphs)
     check_ops(graphs)
-    slots, unavailable = _slots(devices, fallback)
-    backend = Backend(
-        slots,
-        unavailable,
-        fallback=fallback,
-        numerics=numerics,
-        packs=_packs(slots),
-        pins=_pins(pins or {}, graphs, slots),
-    )
+    request = resolved(wishes, graphs)
+    backend = Backend(request.slots, Placer(request), fallback=wishes.fallback, packs=_packs(request.slots))
     keep = {
         graph.index: frozenset(i for op in graph.all_ops for i in op.outputs if i >= 0)
         for graph in graphs.graphs
@@ -132,22 +129,46 @@ def compile_graphs(
     return compiled
 
 
-def _slots(names: str | Sequence[str], fallback: str) -> tuple[dict[str, DeviceSlot], dict[str, str]]:
-    """The devices of these names in order, and why the others can't be used.
+def explain(
+    model: Source,
+    *,
+    devices: str | Sequence[str] | None = None,
+    numerics: str = "exact",
+    fallback: str = "allow",
+    pins: PinsLike | None = None,
+    exclude: PinsLike | None = None,
+    objective: str = "latency",
+    machine: str | None = None,
+    placement: Placement | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    costs: CostTable | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    measure: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Explanation:
+    """Where each op of a model would go, why, at what cost, and what would change that. Compiles and runs nothing.
 
-    Raises:
-        DelegateError: a device that was named can't be used, and fallback is "error".
+    Emulated devices, machines that are absent and edited profiles are explained as well as real devices.
+
+    Args:
+        model: a path, bytes, or what ``load`` returned.
+        devices: as in ``compile``; with a ``machine`` of devices.yaml and no devices, all of that machine.
+        numerics, fallback, pins, exclude, objective, machine, placement: as in ``compile``.
+        costs: costs to take in place of measured ones. Without ``devices`` no device is asked: what the devices
+            answered is in them, too.
+        measure: time the model's own ops on the real devices first; the timings are kept.
+        say: told, in words, of what takes its time.
+
+    Raises: as ``compile``.
     """
-    slots: dict[str, DeviceSlot] = {}
-    unavailable: dict[str, str] = {}
-    for info in registry.resolve(names, floor=fallback == "allow"):
-        if info.available:
-            slots[info.id] = registry.slot(info)
-        elif fallback == "error":
-            raise DelegateError(info.id, ErrorCode.UNSUPPORTED, f"{info.reason}; {info.remedy}")
-        else:
-            unavailable[info.id] = info.reason
-    return slots, unavailable
+    from delegraph.explanation import explained
+
+    wishes = Wishes(devices, numerics, fallback, pins, exclude, objective, machine, placement, costs)
+    loaded = load(model)
+    try:
+        graphs = prepare(build(loaded))
+        check_ops(graphs)
+        return explained(graphs, wishes, measure=measure, say=say)
+    except InvalidModel as exc:  # an op does not know which file it is from
+        raise InvalidModel(exc.place, exc.expected, exc.found, loaded.source) from exc
 
 
 def _packs(slots: Mapping[str, DeviceSlot]) -> PackStore:
@@ -155,14 +176,6 @@ def _packs(slots: Mapping[str, DeviceSlot]) -> PackStore:
     if all(slot.is_floor for slot in slots.values()):
         return PackStore(None)
     return shared_packs()
-
-
-def _pins(pins: Mapping[str | int, str], graphs: GraphSet, slots: Mapping[str, DeviceSlot]) -> Pins:
-    found = parse_pins(pins, graphs)
-    for device in found.devices.values():
-        if device not in slots:
-            raise InvalidArgument("pin", f"one of the model's devices {', '.join(slots)}", repr(device))
-    return found
 
 
 def check_ops(graphs: GraphSet) -> None:

@@ -9,19 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Segment, Support, Verdict
+from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, Segment
 from delegraph.core.graph.graph import Graph
-from delegraph.core.ops import registry as ops
-from delegraph.core.ops.nodes import output_shapes
 from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime.artifacts import artifact_key, load_artifact, save_artifact
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.plan import Excluded
-from delegraph.partitioner.pins import Pins
-from delegraph.partitioner.placement import OpPlacement, Placement, place
-from delegraph.partitioner.segments import cut_segments
+from delegraph.partitioner.work import Decision
+from delegraph.placer import Placer
 
 log = logging.getLogger("delegraph")
 
@@ -56,40 +53,29 @@ class FallbackEvent:
 class Backend:
     """The devices of one compiled model in the user's order, and the record of what went where. Thread-safe.
 
-    slots: by id, the floor last. unavailable: device → why it can't be used at all. numerics: "exact" takes only
-    devices that answer yes; "fast" also those that deviate.
+    slots: by id, the floor last. placer: decides what goes where.
     """
 
     def __init__(
         self,
         slots: Mapping[str, DeviceSlot],
-        unavailable: Mapping[str, str],
+        placer: Placer,
         *,
         fallback: str,
-        numerics: str,
         packs: PackStore,
-        pins: Pins,
     ) -> None:
         self._slots = dict(slots)
-        self._unavailable = dict(unavailable)
+        self._placer = placer
         self.may_fall_back = fallback == "allow"
-        self._numerics = numerics
         self._packs = packs
-        self._pins = pins
         self._lock = threading.Lock()
         self.compilations = 0
         """Segments compiled in this process, not loaded from the store; a warm start compiles none."""
-        self._rows: dict[tuple[int, int], OpPlacement] = {}
+        self._decisions: list[Decision] = []
         self._events: list[FallbackEvent] = [
             FallbackEvent("plan", device, ErrorCode.UNSUPPORTED.value, why, 0, (), time.time())
-            for device, why in self._unavailable.items()
+            for device, why in placer.request.unavailable.items()
         ]
-
-    @property
-    def placement(self) -> Placement:
-        """The record so far."""
-        with self._lock:
-            return Placement(tuple(row for _, row in sorted(self._rows.items())))
 
     @property
     def events(self) -> tuple[FallbackEvent, ...]:
@@ -97,40 +83,22 @@ class Backend:
         with self._lock:
             return tuple(self._events)
 
-    def cut(self, graph: Graph, nodes: Sequence[Node], excluded: Excluded) -> list[Cut]:
-        """Where each node goes, as pieces in an order in which they can run."""
-        host = {node.op.index: reason for node in nodes if (reason := host_reason(node))}
-        view = GraphView(graph, tuple(nodes))
-        answers = {
-            name: [self._taken(a, name, n, excluded) for a, n in zip(slot.supports(view), nodes, strict=True)]
-            for name, slot in self._slots.items()
-        }
-        pinned = {op: d for (g, op), d in self._pins.devices.items() if g == graph.index}
-        rows = place(graph, nodes, answers, host, pinned)
-        self._expect_places(rows, host)
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What was decided so far, for every graph and stage of it: the last for each op."""
         with self._lock:
-            for row in rows:
-                refusals = row.refusals if row.device == "core" else {**self._unavailable, **row.refusals}
-                self._rows[row.graph, row.op] = OpPlacement(
-                    row.graph, row.op, row.name, row.device, row.reason, refusals
-                )
-        watched = frozenset(name for name, slot in self._slots.items() if slot.info.may_hang)
-        return cut_segments(graph, nodes, ["" if r.device == "core" else r.device for r in rows], watched)
+            return tuple(self._decisions)
 
-    def _expect_places(self, rows: Sequence[OpPlacement], host: Mapping[int, str]) -> None:
-        """Without the floor an op may find no device: that is the typed error that was asked for."""
-        for row in rows:
-            if row.device == "core" and row.op not in host:
-                device, reason = next(iter(row.refusals.items()), ("", "no device"))
-                where = f"subgraphs[{row.graph}].operators[{row.op}] {row.name}"
-                raise DelegateError(device, ErrorCode.UNSUPPORTED, f"{where}: {reason}")
+    @property
+    def placer(self) -> Placer:
+        return self._placer
 
-    def _taken(self, answer: Support, device: str, node: Node, excluded: Excluded) -> Support:
-        if (node.op.index, device) in excluded:
-            return Support(Verdict.NO, "device.failed", "the device failed on a segment with this op")
-        if answer.verdict is Verdict.DEVIATES and self._numerics == "exact":
-            return Support(Verdict.NO, answer.constraint, f"{answer.reason}, and numerics='exact' was asked for")
-        return answer
+    def cut(self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded) -> list[Cut]:
+        """Where each node goes, as pieces in an order in which they can run."""
+        decision, cuts = self._placer.place(graph, nodes, needed, excluded)
+        with self._lock:
+            self._decisions = [old for old in self._decisions if not _covers(decision, old)] + [decision]
+        return cuts
 
     def load(self, segment: Segment, device: str) -> LoadedSegment:
         """The segment on that device. Raises DelegateError."""
@@ -193,15 +161,7 @@ class Backend:
         )
 
 
-def host_reason(node: Node) -> str:
-    """Why core runs an op itself, or "" for one that a device runs."""
-    opdef = ops.find(node.op.name)
-    if opdef is None:
-        return ""
-    if opdef.host:
-        return {"control": "control flow is run by core", "resource": "variables belong to core"}[opdef.host]
-    if any(shape is None for shape in output_shapes(node, opdef)):
-        return "the shape of its result depends on data"
-    if any(not spec.dtype.is_plain for spec in (*node.outputs, *(s for s in node.inputs if s is not None))):
-        return "strings and handles never leave core"
-    return ""
+def _covers(new: Decision, old: Decision) -> bool:
+    """Whether every op of an older decision is decided anew."""
+    ops = {node.op.index for node in new.work.nodes}
+    return new.work.graph.index == old.work.graph.index and all(node.op.index in ops for node in old.work.nodes)

@@ -19,6 +19,7 @@ from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.plan import Plan, SegmentStep, Step
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S, GraphRunner, ReplanError, Runners
 from delegraph.core.runtime.state import Overlay, Session
+from delegraph.inputs import by_position, checked, named_by_position
 from delegraph.partitioner.placement import Placement
 
 
@@ -132,8 +133,29 @@ class CompiledModel:
     @property
     def placement(self) -> Placement:
         """Where each op goes and why, for every graph and shape that has been planned so far."""
+        from delegraph.record import placement_of
+
         self.plan_main()
-        return self._backend.placement
+        placer = self._backend.placer
+        return placement_of(
+            self._graphs,
+            self._backend.decisions,
+            machine=placer.request.machine,
+            objective=placer.request.objective,
+            devices=placer.devices,
+            unavailable=placer.request.unavailable,
+            measured=self._measured(),
+            events=[event.to_json() for event in self._backend.events],
+        )
+
+    def _measured(self) -> dict[tuple[int, str, tuple[int, ...]], tuple[int, int]]:
+        """(graph, device, ops) → runs, and nanoseconds of one on average, over all plans that have that segment."""
+        found: dict[tuple[int, str, tuple[int, ...]], tuple[int, float]] = {}
+        for segment in self.receipt().segments:
+            key = segment.graph, segment.device, segment.ops
+            runs, seconds = found.get(key, (0, 0.0))
+            found[key] = runs + segment.runs, seconds + segment.seconds
+        return {key: (runs, round(seconds / max(1, runs) * 1e9)) for key, (runs, seconds) in found.items()}
 
     def receipt(self) -> Receipt:
         """What truly ran so far."""
@@ -168,12 +190,12 @@ class CompiledModel:
 
     def _call(self, session: Session, /, *args: Any, **kwargs: Any) -> Any:
         main = self._graphs.main
-        names = [main.tensors[i].name for i in main.inputs]
-        values = self.run(0, _by_position(names, args, kwargs, main), session)
-        outputs = [
+        values = self.run(0, by_position(args, kwargs, main), session)
+        if len(main.outputs) == 1:
+            return values[main.outputs[0]]
+        return [
             values[i].copy() if i in main.outputs[:position] else values[i] for position, i in enumerate(main.outputs)
         ]
-        return outputs[0] if len(outputs) == 1 else outputs
 
     def run(self, graph: int, inputs: Sequence[Any], session: Session, *, resized: bool = False) -> dict[int, Array]:
         """Runs one graph once and commits its state; returns outputs and kept tensors by index, all the caller's own.
@@ -182,9 +204,9 @@ class CompiledModel:
         Raises as ``__call__``.
         """
         runner = self._runners[graph]
+        tensors = runner.graph.tensors
         arrays = [
-            _checked(value, runner.graph.tensors[i], resized=resized)
-            for i, value in zip(runner.graph.inputs, inputs, strict=True)
+            checked(value, tensors[i], resized=resized) for i, value in zip(runner.graph.inputs, inputs, strict=True)
         ]
         start = time.perf_counter()
         if self._is_stateful:
@@ -245,9 +267,15 @@ class ModelSession:
         return np.zeros(table.shape, table.dtype.numpy) if found is None else found
 
     def set_variable(self, graph: int, tensor: int, value: Array) -> None:
-        """Set a variable tensor to a copy of ``value``, of its dtype. Raises InvalidArgument for another."""
-        checked = _checked(value, self._model.graphs.graphs[graph].tensors[tensor], resized=True)
-        self._session.write_tensor(graph, tensor, checked)
+        """Set a variable tensor to a copy of ``value``.
+
+        Raises:
+            InvalidArgument: a value of another dtype or shape, or a tensor that is no variable.
+        """
+        found = self._model.graphs.graphs[graph].tensors[tensor]
+        if not found.is_variable:
+            raise InvalidArgument(f"tensor {found.name!r}", "a variable tensor", "one that each run computes")
+        self._session.write_tensor(graph, tensor, checked(value, found, resized=False, what="variable"))
 
     def reset_variable_tensors(self) -> None:
         """Set variable tensors to zero; resource variables stay."""
@@ -281,7 +309,7 @@ class SignatureCall:
         """Outputs by name. Raises as ``CompiledModel.__call__``."""
         names = {i: n for n, i in self._signature.inputs.items()}
         order = [names.get(i, self._graph.tensors[i].name) for i in self._graph.inputs]
-        inputs = _by_position(order, (), kwargs, self._graph)
+        inputs = named_by_position(order, (), kwargs, self._graph)
         values = self._model.run(self._graph.index, inputs, self._session)
         return {name: values[i] for name, i in self._signature.outputs.items()}
 
@@ -330,59 +358,3 @@ def _is_stateful(graphs: GraphSet) -> bool:
         for graph in graphs.graphs
         for op in graph.ops
     )
-
-
-def _by_position(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], graph: Graph) -> list[Any]:
-    """One value per graph input from positional and named arguments. Names need not be unique in a model: what stands
-    at a position goes there, and a name that several inputs have is of no use."""
-    if len(args) > len(names):
-        raise InvalidArgument("inputs", f"at most {len(names)} inputs", f"{len(args)}")
-    given: dict[int, Any] = dict(enumerate(args))
-    for name, value in kwargs.items():
-        positions = [i for i, other in enumerate(names) if other == name]
-        if not positions:
-            raise InvalidArgument("inputs", f"one of {', '.join(map(repr, names))}", repr(name))
-        if len(positions) > 1:
-            raise InvalidArgument(f"input {name!r}", "a name of one input", f"{len(positions)}", "pass it by position")
-        if positions[0] in given:
-            raise InvalidArgument(f"input {name!r}", "one value", "two: by position and by name")
-        given[positions[0]] = value
-    missing = [name for i, name in enumerate(names) if i not in given]
-    if missing:
-        raise InvalidArgument(
-            "inputs", f"{len(names)} inputs", f"no value for {', '.join(map(repr, missing))}", _input_help(graph)
-        )
-    return [given[i] for i in range(len(names))]
-
-
-def _input_help(graph: Graph) -> str:
-    described = ", ".join(
-        f"{t.name}: {t.dtype}{list(t.shape_signature)}" for t in (graph.tensors[i] for i in graph.inputs)
-    )
-    return f"the model takes {described}"
-
-
-def _checked(value: Any, tensor: Tensor, *, resized: bool) -> Array:
-    """The value as an array of the tensor's dtype and a shape it can have; nothing is cast.
-
-    Python numbers and lists become the tensor's dtype, as they have none of their own.
-    """
-    where = f"input {tensor.name!r}"
-    if tensor.dtype is DType.STRING:
-        array = np.asarray(value, object)
-    elif isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-    else:
-        try:
-            array = np.asarray(value, tensor.dtype.numpy)
-        except (ValueError, TypeError, OverflowError) as exc:
-            raise InvalidArgument(where, f"{tensor.dtype} values", type(value).__name__) from exc
-    if array.dtype != tensor.dtype.numpy:
-        raise InvalidArgument(
-            where, str(tensor.dtype), str(array.dtype), f"convert it with .astype(numpy.{tensor.dtype.numpy})"
-        )
-    wanted = tensor.shape_signature
-    fits = len(array.shape) == len(wanted) and all(w in (-1, n) for w, n in zip(wanted, array.shape, strict=True))
-    if not fits and not resized:
-        raise InvalidArgument(where, f"shape {list(wanted)}", str(list(array.shape)))
-    return array

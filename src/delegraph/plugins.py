@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from delegraph.core.abi.native.plugin import BrokenDelegate, PluginSpec, check_d
 from delegraph.core.abi.protocols import Delegate
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.errors import DelegraphError, InvalidArgument
+from delegraph.core.runtime.forks import RenewedLock
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,8 +28,18 @@ log = logging.getLogger("delegraph")
 GROUP = "delegraph.delegates"
 VARIABLE = "DELEGRAPH_DELEGATES"
 
-_allowed: str | None = None
-_lock = threading.RLock()
+
+class _Allowed(RenewedLock):
+    """What ``DELEGRAPH_DELEGATES`` said when its delegates were loaded, and whether a thread is loading them now."""
+
+    done: str | None = None
+
+    def renew(self) -> None:
+        super().renew()
+        self.is_loading = False
+
+
+_allowed = _Allowed()
 
 
 def load_delegate(
@@ -66,17 +76,20 @@ def installed() -> dict[str, EntryPoint]:
 
 def load_allowed() -> None:
     """Loads what ``DELEGRAPH_DELEGATES`` names, once. One that fails is listed as a device that can't be used."""
-    global _allowed
     wanted = os.environ.get(VARIABLE, "")
-    if _allowed == wanted:
+    if _allowed.done == wanted:
         return
-    with _lock:
-        if _allowed == wanted:
+    with _allowed.lock:
+        if _allowed.done == wanted or _allowed.is_loading:  # a delegate that lists devices while it is loaded
             return
-        _allowed = wanted  # set first: listing devices while loading does not come back here
-        for name in dict.fromkeys(part.strip() for part in wanted.split(",")):
-            if name:
-                _load_allowed(name)
+        _allowed.is_loading = True
+        try:
+            for name in dict.fromkeys(part.strip() for part in wanted.split(",")):
+                if name:
+                    _load_allowed(name)
+            _allowed.done = wanted
+        finally:
+            _allowed.is_loading = False
 
 
 def _load_allowed(name: str) -> None:

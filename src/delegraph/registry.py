@@ -7,13 +7,13 @@ delegate. The family's name ("opencl") stands for all of its available devices.
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Iterator, Sequence
 
 from delegraph.core.abi.protocols import Delegate, Device
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.runtime.border import DeviceSlot
+from delegraph.core.runtime.forks import RenewedLock
 from delegraph.core.runtime.health import Health
 
 REFERENCE = "reference"
@@ -33,7 +33,7 @@ health = Health()
 _built: dict[str, Delegate] = {}
 _loaded: dict[str, Delegate] = {}
 _slots: dict[str, DeviceSlot] = {}
-_lock = threading.RLock()
+_guard = RenewedLock()
 
 
 def delegates() -> Sequence[Delegate]:
@@ -47,7 +47,7 @@ def built_in() -> Sequence[Delegate]:
 
 
 def _built_in(name: str) -> Delegate:
-    with _lock:
+    with _guard.lock:
         if name not in _built:
             module, _, kind = BUILT_IN[name].partition(":")
             _built[name] = getattr(importlib.import_module(module), kind)()
@@ -64,12 +64,12 @@ def loaded() -> Sequence[Delegate]:
 
 def add(delegate: Delegate) -> None:
     """Makes a delegate known, in the place of one of that name; models compiled before keep the devices they have."""
-    with _lock:
+    with _guard.lock:
         stale = [_loaded[delegate.name]] if delegate.name in _loaded else []
         _loaded[delegate.name] = delegate
         for info in (info for each in (*stale, delegate) for info in each.devices()):
             _slots.pop(info.id, None)
-            health.worked(info.id)
+            health.forget(info.id)
 
 
 def devices() -> list[DeviceInfo]:
@@ -137,7 +137,7 @@ def delegate_of(device_id: str) -> Delegate:
 
 def slot(info: DeviceInfo) -> DeviceSlot:
     """The device behind the border, one slot per process; it is opened when first used."""
-    with _lock:
+    with _guard.lock:
         if info.id not in _slots:
             delegate = delegate_of(info.id)  # this one for as long as the slot lives, whatever is registered later
             _slots[info.id] = DeviceSlot(

@@ -36,7 +36,7 @@ def test_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(image["right"] == (image["answer"] == image["label"]) for image in found["images"])
     assert all(0.1 <= image["confidence"] <= 1 for image in found["images"])
     assert found["timing"]["runs"] > MOST and found["timing"]["median_ms"] > 0
-    assert {row["device"] for row in found["placement"]} == {"reference"} == set(found["devices"])
+    assert {row["device"] for row in found["placement"]["ops"]} == {"reference"} == set(found["devices"])
     assert Path(found["path"]) == demo.model_path(name)
 
 
@@ -53,7 +53,8 @@ def test_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_why_other_devices_were_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(_run(capsys, "--count", "1", "--json"))
     text = " ".join(_run(capsys, "--count", "1").split())
-    for device, why in {pair for row in found["placement"] for pair in row["refusals"].items()}:
+    asked = [each for row in found["placement"]["ops"] for each in row["candidates"]]
+    for device, why in {(each["device"], each["reason"]) for each in asked if each["verdict"] == "no"}:
         assert f"not {device}" in text and why in text
 
 

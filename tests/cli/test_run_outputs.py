@@ -142,7 +142,7 @@ def test_output_files(shown: Call, tmp_path: Path) -> None:
 
 def test_repeat_and_placement(shown: Call) -> None:
     result = shown([SCORES], "--repeat", 3, "--placement", "--json")
-    assert result.json["timing"]["runs"] == 3 and result.json["placement"] == []
+    assert result.json["timing"]["runs"] == 3 and result.json["placement"]["ops"] == []
     assert "(2 runs after a first one of" in shown([SCORES], "--repeat", 3).out
 
 

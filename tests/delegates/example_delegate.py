@@ -89,6 +89,9 @@ class AddContext(Context):
         self.inputs = dict(zip(self.segment.inputs, map(self.view, inputs, self.segment.inputs), strict=True))
         self.outputs = dict(zip(self.segment.outputs, map(self.view, outputs, self.segment.outputs), strict=True))
 
+    def unbind(self) -> None:
+        self.inputs, self.outputs = {}, {}
+
     def view(self, buffer: Buffer, tensor: int) -> Array:
         spec, memory = self.segment.specs[tensor], buffer.host_view()
         assert memory is not None  # all of this device's buffers are host memory

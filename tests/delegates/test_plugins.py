@@ -23,12 +23,12 @@ EXAMPLE = Path(__file__).with_name("example_delegate.py")
 def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test starts and ends without loaded delegates."""
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
-    monkeypatch.setattr(plugins, "_allowed", None)
+    monkeypatch.setattr(plugins._allowed, "done", None)
     yield
     for delegate in registry._loaded.values():
         for info in delegate.devices():
             registry._slots.pop(info.id, None)
-            registry.health.worked(info.id)
+            registry.health.forget(info.id)
     registry._loaded.clear()
 
 

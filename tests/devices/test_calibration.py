@@ -98,7 +98,7 @@ def test_peaks_are_kept_for_the_same_device() -> None:
     assert peaks() == first and next(ticks) > looks + 10
     assert len(kept) == 2
     for damaged in (b"", b"{}", b"[]", b"\xff", b'{"ops_per_s": 1, "to_device": {}}', json.dumps(None).encode()):
-        put(key_of(device), damaged)
+        put(key_of(device.info), damaged)
         looks = next(ticks)
         assert peaks() == first and next(ticks) > looks + 10
 

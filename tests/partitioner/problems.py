@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,18 @@ def random_problem(rng: np.random.Generator, n_ops: int, n_devices: int, *, has_
         tensors.append(ProblemTensor(None if producer < 0 else producer, tuple(sorted(readers)), is_output, copy))
     order = ((0, n_ops - 1),) if n_ops > 1 and rng.random() < 0.2 else ()
     return Problem(tuple(devices), 0, tuple(ops), tuple(tensors), order)
+
+
+def with_budgets(rng: np.random.Generator, problem: Problem) -> Problem:
+    """The problem with constants, and budgets for them that are easily exceeded, on every device but the host."""
+    ops = tuple(replace(op, weight_bytes=int(rng.integers(0, 50))) for op in problem.ops)
+    devices = [
+        device
+        if d == problem.host
+        else replace(device, limits=replace(device.limits, weight_budget_bytes=40), stream_bytes_per_s=10**9)
+        for d, device in enumerate(problem.devices)
+    ]
+    return replace(problem, ops=ops, devices=tuple(devices))
 
 
 def all_assignments(problem: Problem) -> npt.NDArray[np.int64]:

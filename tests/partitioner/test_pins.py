@@ -8,12 +8,18 @@ from tests.runtime.test_fallback import X, chain, check, everything, only
 from tests.support_devices import EchoDelegate, registered
 
 import delegraph as dg
+from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
 
 DEVICES = ["echo:one", "echo:two"]
+HERE = {device: Cost(1000 + n, "file") for n, device in enumerate((*DEVICES, "cpu", "reference"))}
+COSTS = CostTable(
+    "host", tuple(map(DeviceCosts, HERE)), tuple(OpCosts(0, op, "", {}, HERE) for op in range(4)), ("cpu", "reference")
+)
+"""Every op is cheapest on the first device; starting a segment and copying cost nothing."""
 
 
 def _placed(pins: dict[str | int, str]) -> list[str]:
-    compiled = dg.compile(chain(), devices=DEVICES, pins=pins)
+    compiled = dg.compile(chain(), devices=DEVICES, pins=pins, costs=COSTS)
     check(compiled(X))
     return [row.device.removeprefix("echo:") for row in compiled.placement.rows]
 
@@ -36,7 +42,7 @@ def test_pins_decide(pins: dict[str | int, str], expected: list[str]) -> None:
 
 def test_a_device_that_refuses_gives_way_and_the_record_says_so() -> None:
     with registered(EchoDelegate("one", everything), EchoDelegate("two", only("MUL"))):
-        compiled = dg.compile(chain(), devices=DEVICES, pins={"0-3": "echo:two"})
+        compiled = dg.compile(chain(), devices=DEVICES, pins={"0-3": "echo:two"}, costs=COSTS)
         row = compiled.placement.rows[0]
         assert row.device == "echo:one" and "keeps this op" in row.refusals["echo:two"]
         np.testing.assert_array_equal(compiled(X)[1], np.maximum(X + X, 0))

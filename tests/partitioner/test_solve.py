@@ -19,6 +19,7 @@ from tests.partitioner.problems import (
     densenet,
     hrnet,
     real_problems,
+    with_budgets,
 )
 from tests.partitioner.test_surrogate import problems
 from tests.support import require, shared_path
@@ -37,15 +38,16 @@ from delegraph.partitioner.problem import (
     copy_table,
 )
 from delegraph.partitioner.solve import Solution, solve
-from delegraph.partitioner.true_cost import Judge, Run, broken_rule, concurrent_time
+from delegraph.partitioner.true_cost import Judge, Run, SegmentEstimate, broken_rule, concurrent_time
 
 ROOT = Path(__file__).parents[2]
 FREE = ((0, 0), (0, 0))
 
 
-def least_true(problem: Problem) -> int:
-    """The least TRUE of all assignments that keep the limits: those of small SURROGATE_0, which is below, first."""
-    judge = Judge(problem)
+def least_true(problem: Problem, estimate: SegmentEstimate | None = None) -> int:
+    """The least TRUE of all assignments that keep the limits: those of small SURROGATE_0, which is below, first.
+    estimate: never below the sums."""
+    judge = Judge(problem, estimate)
     floors = all_surrogates(problem, (0,) * len(problem.devices))
     assignments = all_assignments(problem)
     best = COST_LIMIT
@@ -216,6 +218,8 @@ def test_limits_that_can_not_be_kept() -> None:
         ({"tensors": (ProblemTensor(0, (1,), False, ((0, 0),)),)}, "tensor 0 lacks copy costs"),
         ({"ops": (ProblemOp((COST_LIMIT, 1)), ProblemOp((1, 2)))}, "the costs are too large"),
         ({"host": 1}, "the host has limits"),
+        ({"under": (2,)}, "no device 2 is there to stand under the host"),
+        ({"under": (1,)}, "device 1, which stands under the host, has limits"),
     ],
 )
 def test_malformed_problems(change: dict[str, object], message: str) -> None:
@@ -257,6 +261,78 @@ def test_estimates_of_segments_count_instead_of_the_sum() -> None:
     solution = solve(problem, estimate=estimate)
     assert solution.assignment == (0, 0) or solution.true_ns == 15
     assert solution.bound_ns is None and solution.gap == 0.0
+
+
+def dearer(problem: Problem) -> SegmentEstimate:
+    """Estimates of one and a half times the sums for two ops and more, none for a single one."""
+
+    def estimate(device: int, ops: tuple[int, ...]) -> int | None:
+        total = sum(int(problem.op_costs[op, device]) for op in ops)
+        return None if len(ops) == 1 else total * 3 // 2
+
+    return estimate
+
+
+def test_estimates_above_the_sums_leave_the_bound_valid() -> None:
+    excess = []
+    for problem in problems(23, 80, 8, has_limits=True):
+        estimate = dearer(problem)
+        solution = solve(problem, estimate=estimate, estimates_exceed_sums=True)
+        best = least_true(problem, estimate)
+        assert solution.bound_ns is not None and solution.bound_ns <= best <= solution.true_ns
+        assert solve(problem, estimate=estimate).bound_ns is None
+        excess.append(solution.true_ns / best - 1 if best else 0.0)
+    assert np.median(excess) == 0.0
+    assert np.mean(excess) < 0.03
+
+
+def by_definition(problem: Problem, assignment: Sequence[int], runs: Sequence[Run]) -> list[tuple[int, ...]]:
+    """(copies in, outputs, streaming) of each run, tensor by tensor."""
+    at = {op: i for i, (_, ops) in enumerate(runs) for op in ops}
+    found = [[0, 0, 0] for _ in runs]
+    for tensor in problem.tensors:
+        home = problem.host if tensor.producer is None else assignment[tensor.producer]
+        for d in range(len(problem.devices)):
+            readers = [op for op in tensor.consumers if assignment[op] == d]
+            if d != home and readers:
+                found[min(at[op] for op in readers)][0] += int(tensor.copy[home][d])
+            elif d != home and d == problem.host and tensor.is_output:
+                assert tensor.producer is not None
+                found[at[tensor.producer]][1] += int(tensor.copy[home][d])
+    for d, device in enumerate(problem.devices):
+        held = sum(op.weight_bytes for op, a in zip(problem.ops, assignment, strict=True) if a == d)
+        budget = device.limits.weight_budget_bytes
+        if budget is not None and held > budget:
+            first = next(i for i, run in enumerate(runs) if run[0] == d)
+            found[first][2] += held - budget  # at a byte a nanosecond
+    return [tuple(row) for row in found]
+
+
+def test_segments_costs_add_up_to_true() -> None:
+    rng = np.random.default_rng(24)
+    for problem in problems(24, 60, 9):
+        problem = with_budgets(rng, problem)
+        for judge in (Judge(problem), Judge(problem, dearer(problem))):
+            assignment = [int(rng.choice(domain)) for domain in problem.domains]
+            cost, rows = judge.cost(assignment), judge.run_costs(assignment)
+            assert sum(row.total_ns for row in rows) == cost.total
+            assert sum(row.launch_ns for row in rows) == cost.launches
+            assert sum(row.ops_ns for row in rows) == cost.ops
+            assert tuple((row.device, row.ops) for row in rows) == cost.runs
+            expected = by_definition(problem, assignment, cost.runs)
+            assert [(row.copies_ns, row.outputs_ns, row.streaming_ns) for row in rows] == expected
+
+
+def test_a_device_under_the_host_stands_in_for_it() -> None:
+    devices = (ProblemDevice("cpu", 1), ProblemDevice("acc", 10), ProblemDevice("reference", 2))
+    ops = (ProblemOp((5, 1, 90)), ProblemOp((None, 7, 80)), ProblemOp((5, 9, 90)))
+    tensors = (ProblemTensor(None, (0,), False, ((0,) * 3,) * 3),)
+    problem = Problem(devices, 0, ops, tensors)
+    assert problem.cpu_alone is None
+    below = replace(problem, under=(2,))
+    assert below.cpu_alone == (0, 2, 0)
+    assert solve(below).cpu_alone_ns == 5 + 80 + 5 + 1 + 2
+    assert solve(below).assignment == solve(problem).assignment
 
 
 def test_core_runs_its_steps_one_by_one_for_nothing() -> None:

@@ -118,7 +118,8 @@ def test_without_fallback_it_is_the_typed_error(device: str, fault: faults.Fault
     _usable(device)
     with faults.inject(device, fault):
         with pytest.raises(DelegateError) as caught:
-            _run(dg.compile(_path("tvm_mnist_int8_io"), devices=[device, "reference"], fallback="error"))
+            pins = {"0-99": device}
+            _run(dg.compile(_path("tvm_mnist_int8_io"), devices=[device, "reference"], fallback="error", pins=pins))
         assert caught.value.device == device
 
 

@@ -266,6 +266,10 @@ class NativeContext(Context):
         self._guards = tuple((name, b.guard) for name, b in named if isinstance(b, GuardedBuffer))
         self._bound = (*lent, *inputs, *outputs)
 
+    def unbind(self) -> None:
+        """The library keeps its pointers, which it must not follow before the next bind."""
+        self._guards, self._bound = (), ()
+
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
         host.await_all(after, self._device)
         self._library.call(self._device, "run", self._handle.pointer, deadline_ns(deadline))

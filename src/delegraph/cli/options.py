@@ -10,8 +10,9 @@ import click
 if TYPE_CHECKING:  # generic for type checkers only: older releases of click can't be subscripted
     ListType = click.ParamType[list[Any]]
     IntType = click.ParamType[int]
+    PairType = click.ParamType[tuple[str, str]]
 else:
-    ListType = IntType = click.ParamType
+    ListType = IntType = PairType = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +62,80 @@ class Seed(IntType):
         if seed < 0:
             self.fail(f"expected a seed of at least 0, found {seed}", param, ctx)
         return seed
+
+
+class PinType(PairType):
+    """``OPS=DEVICE``: an op's index, a range or an operator's name, and a device."""
+
+    name = "pin"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        ops, equals, device = str(value).partition("=")
+        if not (ops and equals and device):
+            self.fail(f"expected OPS=DEVICE, found {value!r}", param, ctx)
+        return ops, device
+
+
+def _use_devices_file(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from delegraph.core import devices
+
+        devices.use(value)
+
+
+def devices_file_option(function: F) -> F:
+    """``--devices-file``: read before anything else asks for a device."""
+    return click.option(
+        "--devices-file",
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_use_devices_file,
+        help="Profiles and machines of your own, over those that come along.",
+    )(function)
+
+
+def placement_options(function: F) -> F:
+    """What says where ops go, named as ``dg.compile`` has it."""
+    for option in (
+        devices_file_option,
+        click.option(
+            "--placement-file",
+            metavar="FILE",
+            help="Take the placement in this file (as explain --json writes it) in place of a search.",
+        ),
+        click.option(
+            "--machine",
+            metavar="NAME",
+            help="Whose costs count: host, or a machine of devices.yaml; by default that of the devices.",
+        ),
+        click.option(
+            "--objective",
+            type=click.Choice(["latency", "energy"]),
+            default="latency",
+            show_default=True,
+            help="What the split is to have least of.",
+        ),
+        click.option(
+            "--exclude",
+            multiple=True,
+            type=PinType(),
+            metavar="OPS=DEVICE",
+            help="Keep ops off a device, in the same form. May be repeated.",
+        ),
+        click.option(
+            "--pin",
+            "pins",
+            multiple=True,
+            type=PinType(),
+            metavar="OPS=DEVICE",
+            help="Run ops on a device, by index (12), range (3-17) or name (CONV_2D). May be repeated.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def compile_options(function: F) -> F:

@@ -22,6 +22,7 @@ from delegraph.interpreter._delegates import refused
 from delegraph.interpreter._details import op_details, tensor_details
 from delegraph.interpreter._signature import SignatureRunner
 from delegraph.interpreter._tensors import Memory
+from delegraph.request import Wishes
 
 _VIEWS_ALIVE = """There is at least 1 reference to internal data
       in the interpreter in the form of a numpy array or slice. Be sure to
@@ -79,7 +80,7 @@ class Interpreter:
         registry.resolve(devices)
         self._preserve = bool(experimental_preserve_all_tensors)
         self._compress = bool(experimental_compress_quantization_zero_points)
-        self._devices, self._threads = devices, None if num_threads is None else int(num_threads)
+        self._devices = devices
         self._model: CompiledModel | None = None
         self._session: ModelSession | None = None
         self._interpreter = Memory(self._graphs.graphs)
@@ -270,11 +271,7 @@ class Interpreter:
         if self._model is None:
             try:
                 self._model = api.compile_graphs(
-                    self._graphs,
-                    devices=self._devices,
-                    threads=self._threads,
-                    preserve_all_tensors=self._preserve,
-                    plan=False,
+                    self._graphs, Wishes(self._devices), preserve_all_tensors=self._preserve, plan=False
                 )
             except UnsupportedOp as exc:
                 raise RuntimeError(_unresolved(exc)) from exc

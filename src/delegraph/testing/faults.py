@@ -40,7 +40,7 @@ class FailRun(Fault):
     """``run`` fails with this code, or with another exception than DelegateError if ``raises`` is given."""
 
     code: ErrorCode = ErrorCode.INTERNAL
-    raises: Callable[[], Exception] | None = None
+    raises: Callable[[], BaseException] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,11 @@ def inject(device: str, *faults: Fault) -> Iterator[Faults]:
     (info,) = (info for info in registry.devices() if info.id == device)
     slot = registry.slot(info)
     state = Faults(faults)
-    with slot.wrapped(lambda opened: _Device(opened, state)):
-        yield state
-    registry.health.worked(device)
+    try:
+        with slot.wrapped(lambda opened: _Device(opened, state)):
+            yield state
+    finally:
+        registry.health.forget(device)
 
 
 class _Device(Device):

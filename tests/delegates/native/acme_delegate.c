@@ -196,13 +196,23 @@ static dg_error *supports(dg_device *device, const dg_graph *graph, const dg_ans
 
 static void release_answers(const dg_answers *answers) { release((void *)answers); }
 
+/* ---- Weights in our layout: packs ---- */
+
+enum { PACK_NAME_SIZE = 16 + 64 + 1 };
+
+/* "acme/transposed/" and the digest of the weights: equal names mean equal bytes. */
+static void name_pack(const dg_constant *weights, char *name) {
+  size_t i, length = (size_t)sprintf(name, "acme/transposed/");
+  for (i = 0; i < 32; i++) sprintf(name + length + 2 * i, "%02x", weights->digest[i]);
+}
+
 /* ---- Compiling: a segment as numbers that another process can load ----
  *
  * artifact = artifact_head, place[n_tensors], step[n_steps], all of int64_t. */
 
 enum { IN_INPUT = 1, IN_OUTPUT = 2, IN_CONSTANT = 3, IN_SCRATCH = 4 };
 
-typedef struct { int64_t magic, n_tensors, n_steps, scratch_bytes; } artifact_head;
+typedef struct { int64_t magic, checksum, n_tensors, n_steps, scratch_bytes; } artifact_head;
 typedef struct { int64_t where, index, n; } place; /* index: number of the input or output, or offset in scratch */
 typedef struct { int64_t op, activation, a, b, c, out, rows, columns; } step; /* a, b, c, out: tensors; c may be -1 */
 
@@ -210,10 +220,34 @@ typedef struct { int64_t op, activation, a, b, c, out, rows, columns; } step; /*
 #define MAX_SCRATCH ((int64_t)1 << 40)
 static const char FORMAT[] = "acme-1";
 
+/* FNV-1a over all that follows the checksum: it tells an artifact that was damaged, not one that was forged. */
+static int64_t checksum(const artifact_head *head, size_t size) {
+  const unsigned char *byte = (const unsigned char *)&head->n_tensors, *end = (const unsigned char *)head + size;
+  uint64_t sum = 0xcbf29ce484222325;
+  for (; byte < end; byte++) sum = (sum ^ *byte) * 0x100000001b3;
+  return (int64_t)sum;
+}
+
 typedef struct {
   dg_artifact artifact;
+  const char **packs; /* behind the payload, and behind them the names */
   int64_t payload[1];
 } artifact_object;
+
+/* The names of the packs that load will ask for, each once. */
+static size_t name_packs(const dg_graph *graph, const char **packs) {
+  char *name = (char *)(packs + graph->n_nodes);
+  size_t n = 0, i, k;
+  for (i = 0; i < graph->n_nodes; i++) {
+    if (graph->nodes[i]->op != OP_FULLY_CONNECTED) continue;
+    name_pack(graph->tensors[graph->nodes[i]->inputs[1]]->constant, name);
+    for (k = 0; k < n && strcmp(packs[k], name) != 0; k++) continue;
+    if (k < n) continue;
+    packs[n++] = name;
+    name += PACK_NAME_SIZE;
+  }
+  return n;
+}
 
 static dg_error *compile(dg_device *device, const dg_segment *segment, const dg_packs *packs,
                          const dg_option *const *options, size_t n_options, int64_t deadline_ns,
@@ -229,7 +263,7 @@ static dg_error *compile(dg_device *device, const dg_segment *segment, const dg_
   (void)n_options;
   if (misbehave(&device->faults, "compile")) return fail(DG_OUT_OF_MEMORY, "the segment does not fit");
   if (host->now_ns() > deadline_ns) return fail(DG_TIMEOUT, "no time to compile");
-  made = make(sizeof *made + size);
+  made = make(sizeof *made + size + graph->n_nodes * (sizeof *made->packs + PACK_NAME_SIZE));
   if (made == NULL) return &out_of_memory;
   head = (artifact_head *)made->payload;
   places = (place *)(head + 1);
@@ -268,8 +302,12 @@ static dg_error *compile(dg_device *device, const dg_segment *segment, const dg_
       steps[i].columns = graph->tensors[node->inputs[1]]->shape[1];
     }
   }
+  head->checksum = checksum(head, size);
+  made->packs = (const char **)(steps + graph->n_nodes);
   made->artifact.struct_size = sizeof made->artifact;
   made->artifact.format = FORMAT;
+  made->artifact.packs = made->packs;
+  made->artifact.n_packs = name_packs(graph, made->packs);
   made->artifact.payload = is_fault(&device->faults, "lie", "compile") ? NULL : made->payload;
   made->artifact.size_bytes = size;
   *out = &made->artifact;
@@ -304,13 +342,12 @@ static int32_t transpose(void *user, void *memory, uint64_t size_bytes) {
 }
 
 static int32_t transposed(const dg_packs *packs, const dg_constant *weights, const step *s, const float **out) {
-  char name[24 + 64 + 1] = "acme/transposed/";
-  size_t length = strlen(name), i;
+  char name[PACK_NAME_SIZE];
   uint64_t size = 0;
   const void *found = NULL;
   transposing job;
   int32_t code;
-  for (i = 0; i < 32; i++) sprintf(name + length + 2 * i, "%02x", weights->digest[i]);
+  name_pack(weights, name);
   job.weights = weights->data;
   job.rows = s->rows;
   job.columns = s->columns;
@@ -358,6 +395,7 @@ static dg_error *load(dg_device *device, const dg_artifact *artifact, const dg_s
   size_t size = sizeof *head + n_tensors * sizeof(place) + n_steps * sizeof(step);
   if (misbehave(&device->faults, "load")) return fail(DG_ARTIFACT_REFUSED, "made for another firmware");
   if (strcmp(artifact->format, FORMAT) != 0 || artifact->size_bytes != size || head->magic != MAGIC ||
+      head->checksum != checksum(head, size) ||
       head->n_tensors != (int64_t)n_tensors || head->n_steps != (int64_t)n_steps ||
       !fits(head, (const place *)(head + 1), (const step *)((const place *)(head + 1) + n_tensors), segment))
     return fail(DG_ARTIFACT_REFUSED, "damaged, or of another segment");

@@ -31,7 +31,7 @@ def _registry() -> Iterator[None]:
     for delegate in loaded:
         for info in delegate.devices():
             slot = registry._slots.pop(info.id, None)
-            registry.health.worked(info.id)
+            registry.health.forget(info.id)
             if slot is not None:
                 slot.lose()
         close = getattr(delegate, "close", None)

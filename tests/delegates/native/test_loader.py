@@ -96,6 +96,23 @@ def test_an_artifact_is_bytes_that_load_in_another_device(acme: Path, segment: S
 DAMAGED_AT = {"op": -64, "tensor": -48, "output": -24}  # fields of the last step
 
 
+def with_checksum(payload: bytearray) -> bytes:
+    """The payload with the checksum that it should have: FNV-1a over all that follows it, in bytes 8 to 16."""
+    found = 0xCBF29CE484222325
+    for byte in payload[16:]:
+        found = (found ^ byte) * 0x100000001B3 % 2**64
+    return bytes(payload[:8]) + found.to_bytes(8, "little") + bytes(payload[16:])
+
+
+def test_an_artifact_has_a_checksum_and_names_its_packs(acme: Path, segment: Segment) -> None:
+    packs = PackStore(None)
+    made = NativeDelegate(acme).open("acme:1", {}).compile(segment, packs, {})
+    assert with_checksum(bytearray(made.payload)) == made.payload
+    (weights,) = (node.input(1).value for node in segment.nodes if node.op.name == "FULLY_CONNECTED")
+    assert weights is not None
+    assert made.packs == (f"acme/transposed/{packs.digest(weights)}",)
+
+
 @pytest.mark.parametrize("damage", ["short", "magic", "op", "tensor", "output", "format"])
 def test_a_damaged_artifact_is_refused(damage: str, acme: Path, segment: Segment) -> None:
     device = NativeDelegate(acme).open("acme:1", {})
@@ -108,7 +125,7 @@ def test_a_damaged_artifact_is_refused(damage: str, acme: Path, segment: Segment
     elif damage in DAMAGED_AT:
         at = DAMAGED_AT[damage]
         payload[at : at + 8] = (99 if damage != "output" else 0).to_bytes(8, "little")
-    bad = Artifact("acme-0" if damage == "format" else good.format, bytes(payload))
+    bad = Artifact("acme-0" if damage == "format" else good.format, with_checksum(payload))
     with pytest.raises(DelegateError, match=r"artifact refused: load: damaged, or of another segment"):
         device.load(bad, segment, PackStore(None))
 

@@ -229,9 +229,8 @@ def test_limits_of_a_segment() -> None:
     few = device("sample-all", limits=replace(limits, min_ops=2)).check(segment)
     assert (few.constraint, few.value, few.limit) == ("segment.min_ops", "1 ops", "2")
     heavy = _segment(_weighted())
-    assert device("sample-all", limits=replace(limits, weight_budget_bytes=16)).check(heavy).runs
-    over = device("sample-all", limits=replace(limits, weight_budget_bytes=15)).check(heavy)
-    assert (over.constraint, over.value, over.limit) == ("segment.weight_budget", "16", "15")
+    beyond = device("sample-all", limits=replace(limits, weight_budget_bytes=15))  # 16 bytes: the rest is streamed
+    assert beyond.check(heavy).runs
 
 
 def test_artifacts_are_for_one_profile_and_one_host() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
+from delegraph.cli.options import devices_file_option
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -15,21 +16,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("device", metavar="[ID]", required=False)
-@click.option("--devices-file", metavar="FILE", help="Profiles and machines of your own, over those that come along.")
+@devices_file_option
 @click.option("--no-calibrate", is_flag=True, help="Don't measure peaks that are not known yet.")
 @common_options
 @click.pass_obj
-def command(settings: Settings, device: str | None, devices_file: str | None, no_calibrate: bool) -> None:
+def command(settings: Settings, device: str | None, no_calibrate: bool) -> None:
     """List the devices, usable or not.
 
     ID: one device (opencl:0), or a family (opencl) for all of its devices; shows everything known of them. What the
     devices of this machine can do at most is measured the first time, in seconds, and kept.
     """
     from delegraph import registry
-    from delegraph.core import devices as profiles
 
-    if devices_file is not None:
-        profiles.use(devices_file)
     found = registry.devices()
     if device is not None:
         found = _matching(found, device)

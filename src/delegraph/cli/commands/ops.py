@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
+from delegraph.cli.options import devices_file_option
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("op", metavar="[OP]", required=False)
 @click.option("--device", metavar="ID", help="Only this device (opencl:0), or family (opencl).")
+@devices_file_option
 @common_options
 @click.pass_obj
 def command(settings: Settings, op: str | None, device: str | None) -> None:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
-from delegraph.cli.options import NUMBERS, Seed, compile_options
+from delegraph.cli.options import NUMBERS, Seed, compile_options, placement_options
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from delegraph.cli.entry import Entry, Timing
     from delegraph.cli.inputs import Given
     from delegraph.cli.labels import Labels
@@ -56,15 +54,10 @@ DEFAULT_RATE = 16000
 @click.option("--mean", type=NUMBERS, metavar="M[,M...]", help="(pixel - mean) / std, for all channels or each.")
 @click.option("--std", type=NUMBERS, metavar="S[,S...]", help="See --mean.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Run so often, for the time.")
-@click.option(
-    "--pin",
-    "pins",
-    multiple=True,
-    metavar="OPS=DEVICE",
-    help="Run ops on a device, by index (12), range (3-17) or name (CONV_2D). May be repeated.",
-)
 @click.option("--placement", is_flag=True, help="Show which device runs each op, and why.")
+@click.option("--costs", metavar="FILE", help="Take the costs in this file (explain --save-costs) for measured ones.")
 @compile_options
+@placement_options
 @common_options
 @click.pass_obj
 def command(
@@ -80,12 +73,17 @@ def command(
     mean: list[float] | None,
     std: list[float] | None,
     repeat: int,
-    pins: tuple[str, ...],
     placement: bool,
+    costs: str | None,
     devices: list[str] | None,
     numerics: str,
     threads: int | None,
     fallback: str,
+    pins: tuple[tuple[str, str], ...],
+    exclude: tuple[tuple[str, str], ...],
+    objective: str,
+    machine: str | None,
+    placement_file: str | None,
 ) -> None:
     """Run MODEL once on files or random values, and say what comes out.
 
@@ -109,11 +107,16 @@ def command(
     with render.status("compiling"):
         compiled = compile(
             file,
-            devices=devices or "cpu",
+            devices=devices,
             numerics=numerics,
             threads=threads,
             fallback=fallback,
-            pins=_pins(pins),
+            pins=dict(pins),
+            exclude=dict(exclude),
+            objective=objective,
+            machine=machine,
+            placement=placement_file,
+            costs=costs,
         )
     entry = entry_of(compiled, signature, about)
     if output is not None:
@@ -159,17 +162,6 @@ def _warn_of_labels(views: list[View], labels: Labels | None) -> None:
                 f"{labels.source} has labels up to class {len(labels) - 1}, output {view.output.port.name!r} has "
                 f"classes up to {view.n_classes - 1}: names may be off by some lines"
             )
-
-
-def _pins(given: Sequence[str]) -> dict[str | int, str]:
-    """``OPS=DEVICE`` options as ``dg.compile`` takes them."""
-    found: dict[str | int, str] = {}
-    for text in given:
-        ops, equals, device = text.partition("=")
-        if not equals or not ops or not device:
-            raise click.BadParameter(f"expected OPS=DEVICE, found {text!r}", param_hint="--pin")
-        found[ops] = device
-    return found
 
 
 def _unused(model: CompiledModel, devices: list[str] | None) -> dict[str, str]:

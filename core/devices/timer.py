@@ -1,0 +1,231 @@
+"""Taking timings of single ops on a device: of a model's ops, and of the generic ones that it is calibrated with.
+
+Imports core.devices.timing and what that imports. An op is timed as several copies of it side by side in a segment,
+less the launch: alone it would vanish behind the launch. What costs less inside a segment than alone (a RESHAPE that
+only renames, an elementwise op that is fused into the one before) is timed behind an ADD, less that ADD.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+
+from delegraph.core.abi.protocols import Device, Packs
+from delegraph.core.abi.values import DelegateError, DeviceInfo, ErrorCode, GraphView, Segment
+from delegraph.core.devices.calibration import (
+    Clock,
+    Get,
+    Loaded,
+    Peaks,
+    Put,
+    Turns,
+    calibrated,
+    key_of,
+    least_time,
+    one_op,
+    runs_of,
+    usual_time,
+)
+from delegraph.core.devices.op_traits import is_elementwise, is_rename, is_timed, signature_of
+from delegraph.core.devices.timing import VERSION, Timing, TimingBook, roofline
+from delegraph.core.devices.timing_cases import cases
+from delegraph.core.devices.timing_segments import chain, copies, inside
+from delegraph.core.graph.dtype import DType
+from delegraph.core.graph.graph import Graph
+from delegraph.core.ops.opdef import Node
+
+Progress = Callable[[int, int, str], None]
+"""(done, of how many, the op that is next)."""
+
+COPIES = 8
+"""Copies of an op in a segment at most."""
+
+LAUNCHES = 5
+"""Launches that copies of an op are to outlast: as many as that takes are run."""
+
+FUSED_SHAPE = (1, 28, 28, 32)
+"""Of the ops that show whether a device fuses."""
+
+AT_ONCE = 32
+"""Segments that are loaded together and run in turns."""
+
+CHAINS = (1, 9)
+"""Lengths of the chains of equal ops that tell the launch from the ops."""
+
+
+def timed_ops(
+    device: Device,
+    packs: Packs,
+    view: GraphView,
+    book: TimingBook,
+    *,
+    share_s: float = 0.003,
+    clock: Clock = time.perf_counter,
+    progress: Progress | None = None,
+) -> tuple[Timing, ...]:
+    """Times each distinct op of ``view`` that the device takes and the book does not know, in memory of the device.
+
+    book: of the device. share_s: about how long each op runs in each of eight turns.
+
+    Raises:
+        DelegateError: the device failed as a whole; an op that alone fails is left out.
+    """
+    seen: set[str] = set()
+    ops: list[_Op] = []
+    for node in view.nodes:
+        for is_inside in (False, True) if _may_be_inside(node, book.is_fusing) else (False,):
+            signature = signature_of(node, is_inside)
+            if signature not in seen and signature not in book.measured and is_timed(node):
+                seen.add(signature)
+                ops.append(_Op(view.graph, node, is_inside))
+    return _Timer(device, packs, share_s, clock, progress).ops(ops, book.peaks)
+
+
+def calibrated_book(
+    device: Device,
+    packs: Packs,
+    get: Get,
+    put: Put,
+    *,
+    budget_s: float = 40.0,
+    clock: Clock = time.perf_counter,
+    progress: Progress | None = None,
+) -> TimingBook:
+    """The device's book: the one kept, or one made now and kept. A damaged entry is made again.
+
+    budget_s: after that long, what has not been timed yet is left out.
+
+    Raises:
+        DelegateError: the device failed, or takes none of the ops.
+    """
+    found = kept_book(device.info, get)
+    if found is None:
+        peaks = calibrated(device, packs, get, put, budget_s=1.0, clock=clock)
+        found = _measured(_Timer(device, packs, 0.001, clock, progress), peaks, budget_s)
+        keep_book(device.info, put, found)
+    return found
+
+
+def costs_key(info: DeviceInfo) -> dict[str, str]:
+    """What a device's book depends on, by name."""
+    return {**key_of(info), "costs": VERSION}
+
+
+def kept_book(info: DeviceInfo, get: Get) -> TimingBook | None:
+    """The book that is kept for the device; None where there is none that is whole."""
+    kept = get(costs_key(info))
+    if kept is None:
+        return None
+    try:
+        return TimingBook.from_json(json.loads(kept))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def keep_book(info: DeviceInfo, put: Put, book: TimingBook) -> None:
+    put(costs_key(info), json.dumps(book.to_json(), sort_keys=True).encode())
+
+
+# --- how ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Op:
+    """An op to time. is_inside: behind another one."""
+
+    graph: Graph
+    node: Node
+    is_inside: bool = False
+
+    def segments(self, n: int) -> tuple[Segment, ...]:
+        """What to run: ``n`` copies of the op; or inside, copies of it with what stands around it, and of that alone,
+        if there can be any."""
+        one = one_op(self.graph, self.node)
+        if not self.is_inside:
+            return (copies(one, n),)
+        pair = inside(one, is_between=is_rename(self.node))
+        return () if pair is None else tuple(copies(segment, n) for segment in pair)
+
+
+def _may_be_inside(node: Node, is_fusing: bool) -> bool:
+    return is_rename(node) or (is_fusing and is_elementwise(node))
+
+
+@dataclass(frozen=True)
+class _Timer:
+    """share_s: about how long each segment runs in each turn. typical: which time of all turns counts."""
+
+    device: Device
+    packs: Packs
+    share_s: float
+    clock: Clock
+    progress: Progress | None = None
+    typical: Callable[[Turns], float] = least_time
+
+    def ops(self, ops: Sequence[_Op], peaks: Peaks, until: float = float("inf")) -> tuple[Timing, ...]:
+        """until: when to stop, by the clock."""
+        launch_ns = self.launch() or peaks.launch_ns
+        found = []
+        for first in range(0, len(ops), AT_ONCE):
+            if self.clock() > until:
+                break
+            some = ops[first : first + AT_ONCE]
+            counts = [max(1, min(COPIES, round(LAUNCHES * launch_ns / roofline(peaks, op.node)))) for op in some]
+            parts = [op.segments(n) for op, n in zip(some, counts, strict=True)]
+            times = iter(self.times([segment for part in parts for segment in part], first, len(ops)))
+            for op, n, part in zip(some, counts, parts, strict=True):
+                taken = [next(times) for _ in part]
+                if taken and all(taken):
+                    less = launch_ns if len(taken) == 1 else taken[1]
+                    found.append(Timing.of(op.node, max(1, round((taken[0] - less) / n)), op.is_inside))
+        return tuple(found)
+
+    def launch(self) -> int:
+        """ns of a launch: what a chain of ops takes beyond its ops; 0 where the device takes no chain."""
+        for dtype in (DType.INT8, DType.FLOAT32):
+            short, long = replace(self, share_s=0.02).times([chain(dtype, n) for n in CHAINS])
+            if short and long:
+                return max(1, short - max(0, long - short) * CHAINS[0] // (CHAINS[1] - CHAINS[0]))
+        return 0
+
+    def times(self, segments: Sequence[Segment], done: int = 0, total: int = 0) -> list[int]:
+        """ns of a run of each, 0 for one that the device refuses or fails."""
+        loaded: dict[int, Loaded] = {}
+        with ExitStack() as stack:
+            for index, segment in enumerate(segments):
+                if self.progress is not None and total:
+                    self.progress(min(done + index, total), total, segment.nodes[-1].op.name)
+                with suppress(DelegateError):
+                    one = Loaded.of(self.device, self.packs, segment)
+                    if one is not None:
+                        loaded[index] = stack.enter_context(one)
+            turns = runs_of(list(loaded.values()), self.share_s, self.clock)
+        seconds = {index: self.typical(own) for index, own in zip(loaded, turns, strict=True)}
+        return [max(1, round(seconds[index] * 1e9)) if index in seconds else 0 for index in range(len(segments))]
+
+
+def _measured(timer: _Timer, peaks: Peaks, budget_s: float) -> TimingBook:
+    until = timer.clock() + budget_s
+    launch_ns = replace(timer, typical=usual_time).launch() or peaks.launch_ns
+    is_fusing = _fuses(replace(timer, share_s=0.02))
+    ops = []
+    for segment in cases():
+        node = segment.nodes[0]
+        ops.append(_Op(segment.graph, node))
+        if _may_be_inside(node, is_fusing):
+            ops.append(_Op(segment.graph, node, is_inside=True))
+    timings = timer.ops(ops, peaks, until)
+    if not timings:
+        info = timer.device.info
+        raise DelegateError(info.id, ErrorCode.UNSUPPORTED, "calibrate: the device takes none of the ops")
+    return TimingBook(peaks, launch_ns, is_fusing).with_timings(timings)
+
+
+def _fuses(timer: _Timer) -> bool:
+    """Whether an elementwise float op costs much less behind another one than beside it."""
+    one, row = (chain(DType.FLOAT32, n, FUSED_SHAPE) for n in (1, COPIES))
+    alone, beside, behind = timer.times([one, copies(one, COPIES), row])
+    return 0 < alone <= beside and 0 < behind and behind - alone < (beside - alone) / 2

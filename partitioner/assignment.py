@@ -1,0 +1,301 @@
+"""Device per op of one graph by least cost: the problem that follows from its ops, and its solution. Imports core up to
+abi, partitioner.work, problem, solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from delegraph.core.abi.values import Cut, Limits
+from delegraph.core.errors import InvalidArgument
+from delegraph.core.ops import effects
+from delegraph.core.ops.opdef import Node, TensorSpec
+from delegraph.core.ops.registry import find
+from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts
+from delegraph.partitioner.problem import (
+    CORE,
+    Costs,
+    Problem,
+    ProblemDevice,
+    ProblemOp,
+    ProblemTensor,
+    Unplaceable,
+    copy_table,
+)
+from delegraph.partitioner.solve import solve
+from delegraph.partitioner.true_cost import Judge, concurrent_time
+from delegraph.partitioner.work import Assignment, GraphWork
+
+LAST_RESORT_NS = 10**12
+"""What an op on a device that nobody named costs beside its time, while the split is searched: more than any model
+takes, so that it goes there only when it has to."""
+
+OBJECTIVES = ("latency", "energy")
+
+SegmentEstimates = Callable[[str, Sequence[Node]], int | None]
+"""(device, nodes) → its own estimate of that segment, or None for the sum of its ops."""
+
+
+def by_cost(
+    work: GraphWork,
+    table: CostTable,
+    objective: str = "latency",
+    estimates: SegmentEstimates | None = None,
+    *,
+    estimates_exceed_sums: bool = False,
+) -> Assignment:
+    """The assignment of least TRUE that the solver finds.
+
+    Must hold on entry: every node has a device that runs it, with a cost in the table.
+
+    Raises:
+        InvalidArgument: another objective.
+        NoEnergyModel: energy is to be least, and some device's is not known.
+        Unplaceable: pins or limits that can't be kept together.
+    """  # fmt: skip
+    domains = _widened(work, table)
+    real = _problem(work, table, domains)
+    ids = [device.id for device in real.devices]
+    forced = [d for d, device in enumerate(ids) if device not in (*work.named, CORE)]
+    is_forced = any(len(domain) > 1 and any(d in domain for d in table.fallbacks) for domain in domains)
+    estimate = None if estimates is None else _by_position(work, ids, estimates)
+    energy = _energy(work, table, real) if objective == "energy" else None
+    problem = _dearer(real, forced) if is_forced else real
+    solution = solve(
+        problem,
+        objective,
+        _dearer_energy(energy, forced) if energy is not None and is_forced else energy,
+        estimate,
+        estimates_exceed_sums=estimates_exceed_sums,
+    )
+    judged = real if energy is None else real.with_costs(energy)
+    judge = Judge(judged, estimate if energy is None else None)
+    runs = judge.run_costs(solution.assignment)
+    beside = concurrent_time(judged, judge.runs(solution.assignment), estimate if energy is None else None)
+    return Assignment(
+        tuple(ids[d] for d in solution.assignment),
+        tuple(map(tuple, domains)),
+        judged,
+        replace(
+            solution,
+            true_ns=sum(run.total_ns for run in runs),
+            concurrent_ns=beside + sum(run.streaming_ns for run in runs),
+            bound_ns=None if is_forced else solution.bound_ns,
+        ),
+        runs,
+        cpu_alone(work, table, energy is not None),
+        is_forced,
+    )
+
+
+def as_given(
+    work: GraphWork,
+    table: CostTable,
+    devices: Sequence[str],
+    cuts: Sequence[Cut],
+    estimates: SegmentEstimates | None = None,
+) -> Assignment:
+    """A given assignment, cut in a given way, with its costs: what it is predicted to take."""
+    domains = [[device] for device in devices]
+    problem = _problem(work, table, domains)
+    ids = [device.id for device in problem.devices]
+    position = {node.op.index: p for p, node in enumerate(work.nodes)}
+    runs = [(ids.index(cut.device), tuple(position[node.op.index] for node in cut.nodes)) for cut in cuts]
+    judge = Judge(problem, None if estimates is None else _by_position(work, ids, estimates))
+    costs = judge.run_costs([ids.index(device) for device in devices], runs)
+    return Assignment(
+        tuple(devices), tuple(map(tuple, domains)), problem, None, costs, cpu_alone(work, table, of_energy=False)
+    )
+
+
+def cpu_alone(work: GraphWork, table: CostTable, of_energy: bool) -> int | None:
+    """TRUE of everything on the CPU (what it can't, on the reference device under it), whoever was named."""
+    under = [device for device in ("cpu", "reference") if device in work.answers]
+    devices = []
+    for position, node in enumerate(work.nodes):
+        able = [CORE] if node.op.index in work.host else [d for d in under if work.answers[d][position].runs]
+        if not able:
+            return None
+        devices.append(able[0])
+    problem = _problem(work, table, [[device] for device in devices])
+    if of_energy:
+        problem = problem.with_costs(_energy(work, table, problem))
+    ids = [device.id for device in problem.devices]
+    return Judge(problem).cost([ids.index(device) for device in devices]).total
+
+
+def _widened(work: GraphWork, table: CostTable) -> list[list[str]]:
+    """The domains; where only devices with limits are in one, with what stands under them too: they may not get all
+    that they take."""
+    limited = {device.id for device in table.devices if device.limits != Limits()}
+    domains = []
+    for position in range(len(work.nodes)):
+        domain = work.domain(position)
+        is_pinned = work.nodes[position].op.index in work.pins
+        if limited.issuperset(domain) and not is_pinned:
+            domain += [device for device in work.takers(position) if device in table.fallbacks][:1]
+        domains.append(list(dict.fromkeys(domain)))
+    return domains
+
+
+def _problem(work: GraphWork, table: CostTable, domains: Sequence[Sequence[str]]) -> Problem:
+    devices = [device for device in table.devices if any(device.id in domain for domain in domains)]
+    at_home = [device for device in table.devices if device.id in ("cpu", "reference")]
+    devices += [device for device in at_home[:1] if device not in devices]
+    ids = [*(device.id for device in devices), CORE]
+    host = next((ids.index(name) for name in ("cpu", "reference") if name in ids), len(ids) - 1)
+    rows = table.of_graph(work.graph.index)
+    ops = []
+    for position, (node, domain) in enumerate(zip(work.nodes, domains, strict=True)):
+        costs = rows[node.op.index].costs if node.op.index in rows else {}
+        row = [_time(device, costs) if device in domain else None for device in ids]
+        if all(cost is None for cost in row):
+            raise Unplaceable(position, f"a cost of {node.op.name} on one of {', '.join(domain)}", "none", "add it")
+        ops.append(ProblemOp(tuple(row), _weight_bytes(node)))
+    table_devices = [
+        ProblemDevice(
+            device.id, device.launch_ns, device.memory_domain, device.resource, device.limits, device.may_hang,
+            device.stream_bytes_per_s,
+        )
+        for device in devices
+    ]  # fmt: skip
+    under = tuple(ids.index(d) for d in ("reference",) if d in ids and ids.index(d) != host)
+    return Problem(
+        (*table_devices, ProblemDevice(CORE)),
+        host,
+        tuple(ops),
+        tuple(
+            ProblemTensor(e.producer, e.consumers, e.is_output, _copies(e.size_bytes, devices, host))
+            for e in _edges(work)
+        ),
+        _order(work),
+        under,
+    )
+
+
+def _time(device: str, costs: Mapping[str, Cost]) -> int | None:
+    if device == CORE:
+        return 0
+    return costs[device].time_ns if device in costs else None
+
+
+def _order(work: GraphWork) -> tuple[tuple[int, int], ...]:
+    """What state puts in order: pairs that no tensor says."""
+    makers = {i: position for position, node in enumerate(work.nodes) for i in node.op.outputs}
+    before = effects.order(work.graph, work.nodes)
+    return tuple(
+        (earlier, later)
+        for later, (wait, node) in enumerate(zip(before, work.nodes, strict=True))
+        for earlier in sorted(wait - {makers.get(i) for i in node.op.inputs})
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """A tensor that is no constant: who makes it (None: it comes from outside) and reads it, by position."""
+
+    producer: int | None
+    consumers: tuple[int, ...]
+    is_output: bool
+    size_bytes: int
+
+
+def _edges(work: GraphWork) -> list[_Edge]:
+    """Every tensor that an op makes or that comes from outside; state that an op writes is one that it makes for the
+    host. What never leaves core (strings, handles) weighs nothing."""
+    made: dict[int, tuple[int, int]] = {}
+    read: dict[int, list[int]] = {}
+    sizes: dict[int, int] = {}
+    written: list[_Edge] = []
+    for position, node in enumerate(work.nodes):
+        opdef = find(node.op.name)
+        for slot, (i, spec) in enumerate(zip(node.op.inputs, node.inputs, strict=True)):
+            if spec is None or spec.value is not None:
+                continue
+            sizes[i] = _size(spec)
+            readers = read.setdefault(i, [])
+            if position not in readers[-1:]:
+                readers.append(position)
+            if opdef is not None and slot in opdef.variables:
+                written.append(_Edge(position, (), True, sizes[i]))
+        for i, spec in zip((i for i in node.op.outputs if i >= 0), node.outputs, strict=False):
+            made[i] = position, _size(spec)
+    found = []
+    for i in dict.fromkeys([*made, *read]):
+        producer, size = made.get(i, (None, sizes.get(i, 0)))
+        consumers = tuple(op for op in read.get(i, ()) if producer is None or op > producer)
+        if producer is not None or consumers:
+            found.append(_Edge(producer, consumers, i in work.needed, size))
+    return found + written
+
+
+def _size(spec: TensorSpec) -> int:
+    return spec.size_bytes if spec.dtype.is_plain else 0
+
+
+def _copies(size: int, devices: Sequence[DeviceCosts], host: int) -> tuple[tuple[int, ...], ...]:
+    links = [(device.memory_domain, device.to_device, device.from_device) for device in devices]
+    core = DeviceCosts(CORE)
+    links.append((core.memory_domain, core.to_device, core.from_device))
+    return copy_table(size, [link[0] for link in links], [link[1] for link in links], [link[2] for link in links], host)
+
+
+def _weight_bytes(node: Node) -> int:
+    return sum(spec.size_bytes for spec in node.inputs if spec is not None and spec.value is not None)
+
+
+def _dearer(problem: Problem, devices: Collection[int]) -> Problem:
+    """The problem with LAST_RESORT_NS on every op of these devices."""
+    ops = tuple(
+        replace(
+            op,
+            costs=tuple(
+                cost if cost is None or d not in devices else cost + LAST_RESORT_NS for d, cost in enumerate(op.costs)
+            ),
+        )
+        for op in problem.ops
+    )
+    return replace(problem, ops=ops)
+
+
+def _dearer_energy(energy: Costs, devices: Collection[int]) -> Costs:
+    rows = (
+        tuple(
+            cost if cost is None or d not in devices else cost + LAST_RESORT_NS for d, cost in enumerate(row)
+        )
+        for row in energy.ops
+    )  # fmt: skip
+    return replace(energy, ops=tuple(rows))
+
+
+def _energy(work: GraphWork, table: CostTable, problem: Problem) -> Costs:
+    """The problem's costs in nanojoules: ops as estimated, copies by the byte, launches free."""
+    rows = table.of_graph(work.graph.index)
+    ids = [device.id for device in problem.devices]
+    ops = []
+    for node in work.nodes:
+        costs = rows[node.op.index].costs if node.op.index in rows else {}
+        ops.append(tuple(0 if d == CORE else costs[d].energy_nj if d in costs else None for d in ids))
+    by_id = {device.id: device for device in table.devices}
+    byte_pj = [0.0 if d == CORE else by_id[d].byte_pj or 0.0 for d in ids]
+    domains = [device.domain for device in problem.devices]
+    copies = []
+    for edge in _edges(work):
+        nj = [round(edge.size_bytes * pj / 1000) for pj in byte_pj]
+        copies.append(
+            tuple(tuple(0 if a == b else nj[d] + nj[e] for e, b in enumerate(domains)) for d, a in enumerate(domains))
+        )
+    return Costs(tuple(ops), tuple(copies), (0,) * len(ids))
+
+
+def _by_position(
+    work: GraphWork, ids: Sequence[str], estimates: SegmentEstimates
+) -> Callable[[int, tuple[int, ...]], int | None]:
+    return lambda device, ops: None if ids[device] == CORE else estimates(ids[device], [work.nodes[op] for op in ops])
+
+
+def expect_objective(objective: str) -> None:
+    """Raises InvalidArgument for one that is not there."""
+    if objective not in OBJECTIVES:
+        raise InvalidArgument("objective", "'latency' or 'energy'", repr(objective))

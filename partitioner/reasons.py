@@ -1,0 +1,220 @@
+"""Why each op is where it is, and what would bring it elsewhere: the rows of the record. Imports core up to abi.
+
+Made when somebody asks, from the decision that was taken: a run that nobody asks about pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from delegraph.core.abi.values import Limits, Support
+from delegraph.partitioner.costs import Cost, CostTable
+from delegraph.partitioner.placement import CORE, Candidate, OpPlacement
+from delegraph.partitioner.placement_text import amount
+from delegraph.partitioner.problem import Problem
+from delegraph.partitioner.true_cost import Judge
+from delegraph.partitioner.work import Decision, GraphWork
+
+FAILED = "device.failed"
+"""The constraint of an answer that is no answer: the device failed."""
+NUMERICS = "numerics"
+"""The constraint of an op whose result would be rounded otherwise."""
+
+
+Changes = Mapping[tuple[int, str], int]
+"""(position, device) → how much less the op would have to cost there to move."""
+
+
+def rows_of(decision: Decision, changes: Changes = MappingProxyType({})) -> list[OpPlacement]:
+    """One row per op."""
+    limits = _Limits(decision)
+    return [_row(decision, limits, changes, position) for position in range(len(decision.work.nodes))]
+
+
+def _row(decision: Decision, limits: _Limits, changes: Changes, position: int) -> OpPlacement:
+    work = decision.work
+    node, device = work.nodes[position], decision.assignment.devices[position]
+    costs = {} if decision.table is None else _costs(decision.table, work, position)
+    obstacles = {} if not device else limits.obstacles(position)
+    candidates = tuple(
+        _candidate(decision, position, name, costs.get(name), obstacles.get(name, ""), changes)
+        for name in (() if node.op.index in work.host else work.answers)
+    )
+    decided, reason = _decided(decision, position, costs, obstacles)
+    return OpPlacement(work.graph.index, node.op.index, node.op.name, device or CORE, decided, reason, candidates)
+
+
+def _costs(table: CostTable, work: GraphWork, position: int) -> Mapping[str, Cost]:
+    row = table.of_graph(work.graph.index).get(work.nodes[position].op.index)
+    return {} if row is None else row.costs
+
+
+def _decided(
+    decision: Decision, position: int, costs: Mapping[str, Cost], obstacles: Mapping[str, str]
+) -> tuple[str, str]:
+    """Who decided, and the reason in a sentence."""
+    work, device = decision.work, decision.assignment.devices[position]
+    op = work.nodes[position].op.index
+    if op in work.host:
+        return "core", work.host[op]
+    own = work.answers[device][position].reason
+    decided, reason = _how(decision, position, costs, obstacles)
+    return decided, f"{reason}; {own}" if own else reason
+
+
+def _how(decision: Decision, position: int, costs: Mapping[str, Cost], obstacles: Mapping[str, str]) -> tuple[str, str]:
+    work, device = decision.work, decision.assignment.devices[position]
+    takers = work.takers(position)
+    failed = [name for name, answers in work.answers.items() if answers[position].constraint == FAILED]
+    if decision.is_given:
+        return "given", "the placement that was handed in"
+    if work.pins.get(work.nodes[position].op.index) == device:
+        return "pin", "pinned"
+    if failed and not any(name in work.named for name in takers):
+        return "failure", f"{failed[0]} failed"
+    domain = decision.assignment.domains[position]
+    if len(domain) <= 1:
+        if device in work.named:
+            return "only", "the only device among those named that runs it"
+        return "only", "no device that was named runs it"
+    barred = [name for name in obstacles if name in domain]
+    if barred and device not in work.named:
+        return "limit", f"{barred[0]}: {obstacles[barred[0]]}"
+    if decision.table is None:
+        return "order", "first device in the order that runs it"
+    return _by_cost(decision, device, {name: costs[name] for name in domain if name in costs}, barred, obstacles)
+
+
+def _by_cost(
+    decision: Decision,
+    device: str,
+    costs: Mapping[str, Cost],
+    barred: Sequence[str],
+    obstacles: Mapping[str, str],
+) -> tuple[str, str]:
+    values = {name: _value(cost, decision.objective) for name, cost in costs.items()}
+    others = [name for name in values if name != device]
+    if device not in values or not others:
+        return "cost", "part of the best split found"
+    best = min(others, key=lambda name: values[name])
+    here, there = (amount(values[name], decision.objective) for name in (device, best))
+    if values[device] <= values[best]:
+        return "cost", f"{here} here, {there} on {best}"
+    if best in barred:
+        return "limit", f"{there} on {best}, but {obstacles[best]}"
+    return "cost", f"{here} here, {there} on {best}, where launch and copies would cost more than that saves"
+
+
+def _value(cost: Cost, objective: str) -> int:
+    return (cost.energy_nj or 0) if objective == "energy" else cost.time_ns
+
+
+def _candidate(
+    decision: Decision, position: int, name: str, cost: Cost | None, obstacle: str, changes: Changes
+) -> Candidate:
+    work = decision.work
+    answer = work.answers[name][position]
+    if name == decision.assignment.devices[position]:
+        return Candidate(name, answer, cost)
+    if not answer.runs:
+        return Candidate(name, answer, cost, _change_of(answer))
+    op = work.nodes[position].op.index
+    if decision.is_given:
+        return Candidate(name, answer, cost, f"put it on {name} in the placement")
+    if op in work.pins:
+        return Candidate(name, answer, cost, "remove the pin")
+    if name not in work.named and name not in decision.assignment.domains[position]:
+        return Candidate(name, answer, cost, f"name {name} among the devices")
+    if obstacle:
+        return Candidate(name, answer, cost, obstacle)
+    less = changes.get((position, name))
+    if less is None:
+        return Candidate(name, answer, cost, "" if decision.table else f"put {name} first among the devices")
+    words = amount(less, decision.objective)
+    value = None if cost is None else _value(cost, decision.objective)
+    if value is not None and less > value:  # no price of the op itself would do
+        return Candidate(
+            name, answer, cost, f"{words} less for launch and copies: even for nothing it would not pay there", less
+        )
+    return Candidate(name, answer, cost, f"{words} less there" if less else "as good there: pin it", less)
+
+
+def _change_of(answer: Support) -> str:
+    """The smallest change of an op, or of the request, with which the device would take it."""
+    if answer.constraint == FAILED:
+        return "the device is tried again after a while; see its reason"
+    if answer.constraint == NUMERICS:
+        return "allow other rounding: numerics='fast'"
+    if answer.advice:
+        return answer.advice
+    if answer.constraint.rpartition(".")[2] == "op_set":
+        return f"use an operator that it has: {answer.limit}"
+    if answer.limit and answer.value:
+        return f"{answer.limit} in place of {answer.value}"
+    return ""
+
+
+class _Limits:
+    """What the devices' limits forbid, op by op."""
+
+    def __init__(self, decision: Decision) -> None:
+        self._decision = decision
+        problem = decision.assignment.problem
+        self._problem: Problem | None = problem
+        self._limited = (
+            []
+            if problem is None
+            else [(d, device) for d, device in enumerate(problem.devices) if device.limits != Limits()]
+        )
+        self._judge = Judge(problem) if problem is not None and self._limited else None
+
+    def obstacles(self, position: int) -> dict[str, str]:
+        """Device → the limit that keeps an op from it, and what would lift it."""
+        if self._judge is None or self._problem is None:
+            return {}
+        found = {}
+        assignment = list(self._decision.assignment.positions())
+        for d, device in self._limited:
+            answers = self._decision.work.answers.get(device.id)
+            if d == assignment[position] or answers is None or not answers[position].runs:
+                continue
+            if d not in self._problem.domains[position] or (
+                device.limits.prefix_only and any(assignment[p] != d for p in self._problem.before[position])
+            ):
+                found[device.id] = self._behind(d, position, assignment)
+                continue
+            before = self._judge.broken_limit(assignment, self._judge.runs(assignment))
+            assignment[position], old = d, assignment[position]
+            broken = self._judge.broken_limit(assignment, self._judge.runs(assignment))
+            assignment[position] = old
+            if broken is not None and before is None:
+                limits = device.limits
+                if limits.max_segments is not None and len(broken[1]) >= limits.min_ops:
+                    found[device.id] = f"it takes at most {limits.max_segments} segments, and this would be another"
+                else:
+                    found[device.id] = f"a segment there has at least {limits.min_ops} ops"
+        return found
+
+    def _behind(self, device: int, position: int, assignment: Sequence[int]) -> str:
+        """Which op stands in the way of a device that takes only what starts at the graph's inputs."""
+        problem, work = self._problem, self._decision.work
+        assert problem is not None
+        seen, queue = {position}, [position]
+        culprits = []
+        while queue:
+            for earlier in problem.before[queue.pop()]:
+                if earlier not in seen:
+                    seen.add(earlier)
+                    queue.append(earlier)
+                    if assignment[earlier] != device and not problem.before[earlier]:
+                        culprits.append(earlier)
+                    elif assignment[earlier] != device and all(
+                        assignment[p] == device for p in problem.before[earlier]
+                    ):
+                        culprits.append(earlier)
+        if not culprits:
+            return "it takes only what starts at the graph's inputs"
+        first = min(culprits)
+        node = work.nodes[first]
+        return f"it takes only what starts at the graph's inputs, and op {node.op.index} {node.op.name} is not on it"

@@ -1,0 +1,201 @@
+"""Where the partitioner's costs come from: measured books, devices' estimates, published figures. Composition only.
+
+All costs of one table are of one machine. On ``host``, the machine that this runs on, real devices are calibrated once
+and their timings kept. On any other machine the CPU is a roofline over its published figures, and the emulated devices
+say what they take.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from delegraph.core.abi.values import DeviceInfo, Estimate, GraphView
+from delegraph.core.devices.rules.operands import data_inputs
+from delegraph.core.devices.values import Cpu
+from delegraph.core.errors import InvalidArgument
+from delegraph.core.ops.opdef import Node
+from delegraph.core.ops.registry import find
+from delegraph.core.runtime.border import DeviceSlot
+from delegraph.cutting import segment_of
+from delegraph.partitioner.assignment import SegmentEstimates
+from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
+from delegraph.partitioner.work import GraphWork
+from delegraph.request import EVERYWHERE, HOST
+
+if TYPE_CHECKING:
+    from delegraph.core.devices.timing import TimingBook
+
+_SOURCES = {"measured": "measured", "estimate": "device", "roofline": "roofline"}
+
+Say = Callable[[str], None]
+"""Told what takes its time, in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Costing:
+    """Costs of a model's devices. machine: whose time base. fallbacks: devices that nobody named. given: costs that
+    stand in the place of all others. say: told of calibrations."""
+
+    slots: Mapping[str, DeviceSlot]
+    fallbacks: tuple[str, ...]
+    machine: str
+    given: CostTable | None = None
+    say: Say = field(default=lambda _: None)
+    asked: dict[tuple[int, str, tuple[int, ...]], int] = field(default_factory=dict)
+
+    def table(self, work: GraphWork) -> CostTable:
+        """The costs of the ops of ``work`` on the devices that any of them may go to, and on the CPU.
+
+        Raises:
+            DelegateError: a device can't be measured.
+        """
+        if self.given is not None:
+            return self.given
+        used = self._used(work)
+        view = GraphView(work.graph, tuple(work.nodes))
+        devices = {name: _device(slot.info) for name, slot in self.slots.items()}
+        columns: dict[str, Sequence[Cost | None]] = {}
+        for name in used:
+            slot = self.slots[name]
+            found = self._of_cpu(slot, view) if self._is_modelled_cpu(name) else self._of(slot, view)
+            devices[name], columns[name] = found
+        rows = [self._row(work, position, node, columns) for position, node in enumerate(work.nodes)]
+        return CostTable(self.machine, tuple(devices.values()), tuple(rows), self.fallbacks)
+
+    def _used(self, work: GraphWork) -> list[str]:
+        """Devices that some op may go to, and those that make up the CPU alone."""
+        wanted = set()
+        for position, node in enumerate(work.nodes):
+            if node.op.index not in work.host:
+                takers = [name for name, found in work.asked.items() if found[position].runs]
+                takers += [name for name in work.takers(position) if name not in takers]
+                wanted |= {name for name in takers if name in work.named}
+                wanted |= {next((name for name in takers if name in EVERYWHERE), "")}
+        return [name for name in self.slots if name in wanted]
+
+    def _is_modelled_cpu(self, name: str) -> bool:
+        return self.machine != HOST and name in EVERYWHERE
+
+    def _row(self, work: GraphWork, position: int, node: Node, columns: Mapping[str, Sequence[Cost | None]]) -> OpCosts:
+        """With the devices' own answers, so that other wishes can be tried on the same table."""
+        if node.op.index in work.host:
+            return OpCosts(work.graph.index, node.op.index, node.op.name, {}, {})
+        answers = {name: found[position] for name, found in work.asked.items()}
+        costs = {
+            name: cost
+            for name, column in columns.items()
+            if (answers[name].runs or work.answers[name][position].runs) and (cost := column[position]) is not None
+        }
+        return OpCosts(work.graph.index, node.op.index, node.op.name, answers, costs)
+
+    def _of(self, slot: DeviceSlot, view: GraphView) -> tuple[DeviceCosts, list[Cost | None]]:
+        """A real device by its book, an emulated one by its own estimates."""
+        info = slot.info
+        estimates = slot.estimate(view)
+        if info.is_virtual:
+            from delegraph.core.devices.locate import profile_of
+
+            profile = profile_of(info)
+            energy = None if profile is None else profile.energy
+            if profile is not None:
+                costs = [None if e is None else _estimated(e, has_energy=energy is not None) for e in estimates]
+                return _device(info, None if energy is None else energy.byte_pj), costs
+        from delegraph.core.devices.timing import predicted
+        from delegraph.storage import kept_costs, measured_costs
+
+        if kept_costs(info) is None:
+            self.say(f"measuring what ops cost on {info.id} (once, it is kept)")
+        book = measured_costs(info)
+        found = [predicted(book, node, own) for node, own in zip(view.nodes, estimates, strict=True)]
+        return _measured(info, book), [Cost(cost.time_ns, _SOURCES[cost.source], None, cost.text) for cost in found]
+
+    def _of_cpu(self, slot: DeviceSlot, view: GraphView) -> tuple[DeviceCosts, list[Cost | None]]:
+        from delegraph.core.devices.locate import load
+
+        machine = load().machines.get(self.machine)
+        cpu = None if machine is None else machine.cpu
+        if cpu is None:
+            raise InvalidArgument(f"machine {self.machine}", "figures of its CPU", "none", "add them to devices.yaml")
+        return DeviceCosts(slot.id, source="roofline"), [cpu_cost(cpu, node) for node in view.nodes]
+
+    def estimates(self, work: GraphWork, table: CostTable) -> tuple[SegmentEstimates | None, bool]:
+        """The devices' own estimates of segments, if any has one; and whether none is below the sum of its ops."""
+        if self.given is not None:
+            return replayed(self.given, work.graph.index)
+        able = [device.id for device in table.devices if self._estimates_segments(device.id)]
+        if not able:
+            return None, True
+
+        def estimate(device: str, nodes: Sequence[Node]) -> int | None:
+            if device not in able:
+                return None
+            found = self.slots[device].estimate_segment(segment_of(work, nodes))
+            if found is None:
+                return None
+            self.asked[work.graph.index, device, tuple(node.op.index for node in nodes)] = found.time_ns
+            return found.time_ns
+
+        return estimate, all(self.slots[device].info.is_virtual for device in able)
+
+    def _estimates_segments(self, device: str) -> bool:
+        return device in self.slots and not self._is_modelled_cpu(device) and self.slots[device].estimates_segments
+
+
+def replayed(table: CostTable, graph: int) -> tuple[SegmentEstimates | None, bool]:
+    """The estimates of segments that a table has for a graph; and whether none is below the sum of its ops."""
+    known = {(row.device, row.ops): row.time_ns for row in table.segments if row.graph == graph}
+    if not known:
+        return None, True
+    rows = table.of_graph(graph)
+    sums = {(d, ops): sum(rows[op].costs[d].time_ns for op in ops if d in rows[op].costs) for d, ops in known}
+    exceed = all(time_ns >= sums[key] for key, time_ns in known.items())
+    return lambda device, nodes: known.get((device, tuple(node.op.index for node in nodes))), exceed
+
+
+def cpu_cost(cpu: Cpu, node: Node) -> Cost:
+    """A roofline over the published figures of a machine's CPU: computing or memory, whichever takes longer."""
+    opdef = find(node.op.name)
+    if opdef is None:
+        return Cost(0, "roofline")
+    work = opdef.count(node)
+    rates = [cpu.ops_per_s[spec.dtype] for spec in data_inputs(node) if spec.dtype in cpu.ops_per_s]
+    rate = min(rates or cpu.ops_per_s.values())
+    moved = work.bytes_read + work.bytes_written
+    seconds = max((2 * work.macs + work.element_ops) / rate, moved / cpu.memory_bytes_per_s)
+    time_ns = math.ceil(seconds * 1e9)
+    energy = None if cpu.power_w is None else math.ceil(time_ns * cpu.power_w)
+    return Cost(time_ns, "roofline", energy, f"published figures of {cpu.name}")
+
+
+def _estimated(estimate: Estimate, *, has_energy: bool) -> Cost:
+    return Cost(estimate.time_ns, "device", estimate.energy_nj if has_energy else None)
+
+
+def _device(info: DeviceInfo, byte_pj: float | None = None) -> DeviceCosts:
+    """What the device says of itself."""
+    return DeviceCosts(
+        info.id,
+        info.launch_ns,
+        info.to_device,
+        info.from_device,
+        info.memory_domain,
+        info.resource,
+        info.may_hang,
+        info.limits,
+        info.to_device.bytes_per_s if info.limits.weight_budget_bytes is not None else 0,
+        byte_pj,
+    )
+
+
+def _measured(info: DeviceInfo, book: TimingBook) -> DeviceCosts:
+    """With launch and links as they were measured."""
+    return replace(
+        _device(info),
+        launch_ns=book.launch_ns,
+        to_device=book.to_device,
+        from_device=book.from_device,
+        source="measured",
+    )

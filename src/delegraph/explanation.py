@@ -1,0 +1,268 @@
+"""Behind ``dg.explain``: where each op of a model would go and why, without compiling or running. Composition only.
+
+It needs no device that computes: machines that are absent, edited profiles and costs from a file are explained as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from delegraph import registry
+from delegraph.core.abi.values import Cut, Segment, Support, Verdict
+from delegraph.core.graph.calls import called_graphs
+from delegraph.core.graph.graph import GraphSet
+from delegraph.core.ops.nodes import spec_of
+from delegraph.core.ops.opdef import Node, TensorSpec
+from delegraph.core.runtime.plan import infer
+from delegraph.core.runtime.runner import Runners
+from delegraph.cutting import segments_of
+from delegraph.partitioner.costs import CostTable, SegmentEstimate
+from delegraph.partitioner.flips import flip_costs
+from delegraph.partitioner.placement import Placement
+from delegraph.partitioner.placement_text import amount
+from delegraph.partitioner.reasons import NUMERICS, Changes
+from delegraph.partitioner.true_cost import Judge
+from delegraph.partitioner.work import Decision
+from delegraph.placer import Placer, Say
+from delegraph.record import placement_of
+from delegraph.request import EVERYWHERE, HOST, Request, Wishes, replayed, resolved
+
+LEVERS = 12
+"""How many rules are tried for what lifting one would gain: those that keep most ops away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """A rule that keeps ops off a device, and what lifting it would gain. ops: (graph, op). total_ns: the prediction
+    without it; saves_ns: how much less that is (nanojoules for energy); None where it could not be told."""
+
+    device: str
+    constraint: str
+    reason: str
+    advice: str
+    ops: tuple[tuple[int, int], ...]
+    total_ns: int | None = None
+    saves_ns: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "device": self.device,
+            "constraint": self.constraint,
+            "reason": self.reason,
+            "advice": self.advice,
+            "ops": [{"graph": graph, "op": op} for graph, op in self.ops],
+            "total_ns": self.total_ns,
+            "saves_ns": self.saves_ns,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What ``dg.explain`` found. placement: the record. costs: what it was made from, which replays anywhere. levers:
+    rules that keep ops off the devices, the one that would gain most first. segments: in the order of the record."""
+
+    placement: Placement
+    costs: CostTable
+    levers: tuple[Lever, ...]
+    segments: tuple[tuple[Cut, Segment], ...]
+
+    def __str__(self) -> str:
+        return str(self.placement)
+
+    def to_json(self) -> dict[str, Any]:
+        """The placement's JSON, with the levers."""
+        return self.placement.to_json() | {"levers": [lever.to_json() for lever in self.levers]}
+
+
+def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> Explanation:
+    """As ``delegraph.api.explain``, of prepared graphs."""
+    replays = wishes.costs is not None and wishes.devices is None
+    request = replayed(wishes, graphs) if replays else resolved(wishes, graphs)
+    placer = Placer(request, weighs_all=True, replays=replays, say=say)
+    stages, waiting = _stages(graphs, placer)
+    if measure and not replays:
+        _measure(stages, request, say)
+        stages, waiting = _stages(graphs, placer)
+    changes: dict[int, Changes] = {i: _changes(decision) for i, decision in enumerate(stages)}
+    placement = placement_of(
+        graphs,
+        stages,
+        machine=request.machine,
+        objective=request.objective,
+        devices=placer.devices,
+        unavailable=request.unavailable,
+        measured={},
+        changes=changes,
+    )
+    levers = _levers(stages, placer)
+    notes = [*placement.notes, *waiting, *_numerics(levers, request)]
+    return Explanation(
+        replace(placement, notes=tuple(notes)),
+        _table(stages, placer),
+        levers,
+        tuple(found for stage in stages for found in segments_of(stage.work, stage.cuts)),
+    )
+
+
+def _stages(graphs: GraphSet, placer: Placer) -> tuple[list[Decision], list[str]]:
+    """The decision for each graph that the main one leads to, called ones first, and what has to wait for a run."""
+    runners = Runners(graphs, lambda *_: [], _never, lambda *_: None, health=registry.health)
+    planner = runners.planner(True)
+    found: dict[int, Decision] = {}
+    notes: list[str] = []
+    seen: set[int] = set()
+
+    def visit(index: int, inputs: Mapping[int, TensorSpec]) -> None:
+        seen.add(index)
+        graph = graphs.graphs[index]
+        known = infer(graph, graph.ops, inputs, frozenset(graph.outputs), planner)
+        for node in known.nodes:
+            for option, called in called_graphs(node.op).items():
+                if called not in seen:
+                    visit(called, _called_inputs(graphs, node, option, called))
+        if known.late:
+            names = ", ".join(dict.fromkeys(op.name for op in known.late))
+            notes.append(
+                f"{len(known.late)} ops of graph {index} wait for shapes that depend on data and are placed when the "
+                f"model runs: {names}"
+            )
+        if known.nodes:
+            found[index] = placer.place(graph, known.nodes, known.needed, frozenset())[0]
+
+    main = graphs.main
+    visit(0, {i: spec_of(main.tensors[i]) for i in main.inputs})
+    for signature in graphs.signatures.values():
+        graph = graphs.graphs[signature.graph]
+        if graph.index not in seen:
+            visit(graph.index, {i: spec_of(graph.tensors[i]) for i in graph.inputs})
+    return [found[index] for index in sorted(found)], notes
+
+
+def _never(segment: Segment, device: str) -> Any:
+    raise AssertionError(f"{device} is not to load anything")
+
+
+def _called_inputs(graphs: GraphSet, node: Node, option: str, called: int) -> dict[int, TensorSpec]:
+    graph = graphs.graphs[called]
+    given = node.inputs[1:] if option in ("then_subgraph_index", "else_subgraph_index") else node.inputs
+    shapes = [None if spec is None or option == "init_subgraph_index" else spec.shape for spec in given]
+    return {i: spec_of(graph.tensors[i], shape) for i, shape in zip(graph.inputs, shapes, strict=False)}
+
+
+def _changes(decision: Decision) -> Changes:
+    """(position, device) → how much less the op would have to cost there."""
+    assignment = decision.assignment
+    if assignment.problem is None or assignment.solution is None or assignment.is_forced:
+        return {}
+    ids = [device.id for device in assignment.problem.devices]
+    found = flip_costs(assignment.problem, Judge(assignment.problem), assignment.positions())
+    return {(op, ids[d]): max(0, less) for op, by_device in enumerate(found) for d, less in by_device.items()}
+
+
+def _measure(stages: Sequence[Decision], request: Request, say: Say) -> None:
+    """Times the ops on the real devices that take them."""
+    from delegraph.core.abi.values import GraphView
+    from delegraph.storage import time_ops
+
+    for name, slot in request.slots.items():
+        if slot.info.is_virtual or request.machine != HOST:
+            continue
+        for stage in stages:
+            taken = [n for p, n in enumerate(stage.work.nodes) if name in stage.work.takers(p)]
+            mine = [n for n in taken if n.op.index not in stage.work.host]
+            if mine and (name in request.named or not slot.is_floor):
+                say(f"timing {len(mine)} ops on {name}")
+                time_ops(slot.info, GraphView(stage.work.graph, tuple(mine)))
+
+
+# --- what would change it
+
+
+def _levers(stages: Sequence[Decision], placer: Placer) -> tuple[Lever, ...]:
+    """Each rule that keeps ops off a named device, with the prediction if it did not."""
+    request = placer.request
+    devices = [
+        d for d in request.named if request.machine == HOST or d not in EVERYWHERE
+    ]  # a modelled CPU has no rules
+    groups: dict[tuple[str, str], list[tuple[Decision, int, Support]]] = {}
+    for stage in stages:
+        for device, answers in stage.work.answers.items():
+            for position, answer in enumerate(answers):
+                is_core = stage.work.nodes[position].op.index in stage.work.host
+                if device in devices and not answer.runs and not is_core:
+                    groups.setdefault((device, answer.constraint), []).append((stage, position, answer))
+    now = sum(_total(stage) or 0 for stage in stages)
+    is_known = all(_total(stage) is not None for stage in stages)
+    found = []
+    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+    for place, ((device, constraint), members) in enumerate(ranked):
+        first = members[0][2]
+        total = _without(stages, placer, device, constraint) if is_known and place < LEVERS else None
+        found.append(
+            Lever(
+                device,
+                constraint,
+                first.reason,
+                first.advice,
+                tuple((stage.work.graph.index, stage.work.nodes[p].op.index) for stage, p, _ in members),
+                total,
+                None if total is None else max(0, now - total),
+            )
+        )
+    return tuple(sorted(found, key=lambda lever: -(lever.saves_ns or 0)))
+
+
+def _total(stage: Decision) -> int | None:
+    return None if stage.assignment.problem is None else sum(run.total_ns for run in stage.assignment.runs)
+
+
+def _without(stages: Sequence[Decision], placer: Placer, device: str, constraint: str) -> int | None:
+    """What the graphs are predicted to take if the device did not have that rule."""
+    total = 0
+    for stage in stages:
+        answers = {name: list(found) for name, found in stage.work.answers.items()}
+        lifted = [p for p, answer in enumerate(answers[device]) if answer.constraint == constraint and not answer.runs]
+        if not lifted:
+            total += _total(stage) or 0
+            continue
+        for position in lifted:
+            answers[device][position] = Support(Verdict.YES)
+        found = placer.what_if(replace(stage.work, answers=answers))
+        if found is None:
+            return None
+        total += found
+    return total
+
+
+def _numerics(levers: Sequence[Lever], request: Request) -> list[str]:
+    """What would be gained by letting devices round otherwise."""
+    found = []
+    for lever in levers:
+        if lever.constraint == NUMERICS and lever.total_ns is not None:
+            found.append(
+                f"{len(lever.ops)} ops stay off {lever.device} because it would round otherwise; with numerics='fast' "
+                f"the prediction is {amount(lever.total_ns, request.objective)}"
+            )
+    return found
+
+
+def _table(stages: Sequence[Decision], placer: Placer) -> CostTable:
+    """The costs of all graphs in one."""
+    if placer.request.costs is not None:
+        return placer.request.costs
+    tables = [stage.table for stage in stages if stage.table is not None]
+    devices = {device.id: device for table in tables for device in table.devices}
+    order = [name for name in placer.devices if name in devices]
+    segments = [
+        SegmentEstimate(graph, device, ops, time_ns)
+        for (graph, device, ops), time_ns in sorted(placer.asked_segments.items())
+    ]
+    return CostTable(
+        placer.request.machine,
+        tuple(devices[name] for name in order),
+        tuple(row for table in tables for row in table.ops),
+        tuple(name for name in placer.request.fallbacks if name in devices),
+        tuple(segments),
+    )

@@ -1,0 +1,258 @@
+"""Decides what goes where, for one compiled model: asks the devices, then the partitioner. Composition only.
+
+Where no op has a choice, nothing is weighed: neither costs nor the solver are touched, so that a model for one device
+compiles as if there were no partitioner.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Limits, Support, Verdict
+from delegraph.core.errors import InvalidArgument
+from delegraph.core.graph.graph import Graph
+from delegraph.core.ops import registry as ops
+from delegraph.core.ops.nodes import output_shapes
+from delegraph.core.ops.opdef import Node
+from delegraph.core.runtime.plan import Excluded
+from delegraph.cutting import segments_of
+from delegraph.partitioner.segments import cut_segments
+from delegraph.partitioner.work import Assignment, Decision, GraphWork, by_order, has_choice
+from delegraph.request import Request
+
+if TYPE_CHECKING:
+    from delegraph.costing import Costing
+    from delegraph.partitioner.costs import CostTable
+
+log = logging.getLogger("delegraph")
+
+Say = Callable[[str], None]
+
+
+class Placer:
+    """The placement of one model's graphs. Thread-safe. weighs_all: whether costs are wanted where there is no choice,
+    too. replays: whether the devices' answers are those in the costs that were handed in: no device is asked. say: told
+    of what takes its time."""
+
+    def __init__(
+        self, request: Request, *, weighs_all: bool = False, replays: bool = False, say: Say = log.info
+    ) -> None:
+        self.request = request
+        self._slots = request.slots
+        self._weighs_all = weighs_all
+        self._replays = replays
+        self._say = say
+
+    @cached_property
+    def _costing(self) -> Costing:
+        from delegraph.costing import Costing
+
+        request = self.request
+        return Costing(request.slots, request.fallbacks, request.machine, request.costs, self._say)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device that is asked, in the user's order, those that stand under them last."""
+        if self._replays and self.request.costs is not None:
+            return tuple(device.id for device in self.request.costs.devices)
+        return tuple(self._slots)
+
+    def place(
+        self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded
+    ) -> tuple[Decision, list[Cut]]:
+        """Where each node goes, and the pieces in an order in which they can run.
+
+        Raises:
+            DelegateError: an op that no device runs, where falling back is not wanted.
+            InvalidArgument: the placement that was handed in can't be run; pins or limits that can't be kept.
+        """
+        work = self._work(graph, nodes, needed, excluded)
+        self._expect_places(work)
+        if self.request.given is not None:
+            decision = self._given(work)
+        elif self._is_weighed(work):
+            decision = self._weighed(work)
+        else:
+            decision = self._decided(work, by_order(work), notes=self._why(work))
+        return decision, list(decision.cuts)
+
+    def _work(self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded) -> GraphWork:
+        view = GraphView(graph, tuple(nodes))
+        asked = self._replayed(graph, nodes) if self._replays else self._asked(view)
+        return GraphWork(
+            graph,
+            tuple(nodes),
+            needed,
+            {node.op.index: reason for node in nodes if (reason := host_reason(node))},
+            asked,
+            {
+                name: [self._taken(a, name, graph, n, excluded) for a, n in zip(found, nodes, strict=True)]
+                for name, found in asked.items()
+            },
+            self.request.named,
+            {op: device for (g, op), device in self.request.pins.devices.items() if g == graph.index},
+        )
+
+    def _asked(self, view: GraphView) -> dict[str, list[Support]]:
+        return {name: slot.supports(view) for name, slot in self._slots.items()}
+
+    def _replayed(self, graph: Graph, nodes: Sequence[Node]) -> dict[str, list[Support]]:
+        """What the devices answered when the costs were written."""
+        table = self.request.costs
+        assert table is not None
+        rows = table.of_graph(graph.index)
+        silent = Support(Verdict.NO, "unknown", "the costs that were handed in say nothing of it")
+        return {
+            device.id: [
+                rows[node.op.index].answers.get(device.id, silent) if node.op.index in rows else silent
+                for node in nodes
+            ]
+            for device in table.devices
+        }
+
+    def _taken(self, answer: Support, device: str, graph: Graph, node: Node, excluded: Excluded) -> Support:
+        if (node.op.index, device) in excluded:
+            return Support(Verdict.NO, "device.failed", "the device failed on a segment with this op")
+        if (graph.index, node.op.index, device) in self.request.excluded:
+            return Support(Verdict.NO, "excluded", "it was excluded", "remove the exclusion")
+        if answer.verdict is Verdict.DEVIATES and self.request.numerics == "exact":
+            reason = f"{answer.reason}, and numerics='exact' was asked for"
+            return Support(Verdict.NO, answer.constraint, reason, "allow other rounding: numerics='fast'")
+        return answer
+
+    def _expect_places(self, work: GraphWork) -> None:
+        """Without the floor an op may find no device: that is the typed error that was asked for."""
+        for position, node in enumerate(work.nodes):
+            if not work.domain(position):
+                device, answers = next(iter(work.answers.items()), ("", None))
+                reason = answers[position].reason if answers else "no device"
+                raise DelegateError(device, ErrorCode.UNSUPPORTED, f"{node.place}: {reason}")
+
+    def what_if(self, work: GraphWork) -> int | None:
+        """What other work is predicted to take in all, None where that can't be told."""
+        from delegraph.partitioner.problem import NoEnergyModel
+
+        try:
+            runs = self._solved(work, self._costing.table(work)).assignment.runs
+        except (DelegateError, InvalidArgument, NoEnergyModel):
+            return None
+        return sum(run.total_ns for run in runs)
+
+    @property
+    def asked_segments(self) -> Mapping[tuple[int, str, tuple[int, ...]], int]:
+        """(graph, device, ops) → what devices said of whole segments so far."""
+        return self._costing.asked
+
+    # --- by cost
+
+    def _is_weighed(self, work: GraphWork) -> bool:
+        return not self.request.why_by_order and (self._weighs_all or has_choice(work, self._limits()))
+
+    def _limits(self) -> dict[str, Limits]:
+        if self._replays and self.request.costs is not None:
+            return {device.id: device.limits for device in self.request.costs.devices}
+        return {name: slot.info.limits for name, slot in self._slots.items()}
+
+    def _why(self, work: GraphWork) -> tuple[str, ...]:
+        has_several = any(len(work.domain(position)) > 1 for position in range(len(work.nodes)))
+        return (self.request.why_by_order,) if self.request.why_by_order and has_several else ()
+
+    def _weighed(self, work: GraphWork) -> Decision:
+        """By cost; what a device refuses as a whole segment is taken from it, and the search repeated."""
+        while True:
+            try:
+                table = self._costing.table(work)
+            except DelegateError as exc:
+                log.warning("%s could not be measured, the order decides: %s", exc.device, exc.message)
+                note = f"{exc.device} could not be measured, so that the order of the devices decides: {exc.message}"
+                return self._decided(work, by_order(work), notes=(note,))
+            decision = self._solved(work, table)
+            refused = None if self._replays else self._refused(work, decision.cuts)
+            if refused is None:
+                return decision
+            work = refused
+
+    def _solved(self, work: GraphWork, table: CostTable) -> Decision:
+        from delegraph.partitioner.assignment import by_cost
+        from delegraph.partitioner.problem import Unplaceable
+
+        estimates, exceed = self._costing.estimates(work, table)
+        try:
+            found = by_cost(work, table, self.request.objective, estimates, estimates_exceed_sums=exceed)
+        except Unplaceable as exc:
+            node = work.nodes[exc.op]
+            raise InvalidArgument(f"placement of {node.place}", exc.expected, exc.found, exc.advice) from exc
+        return self._decided(work, found, table)
+
+    def _refused(self, work: GraphWork, cuts: Sequence[Cut]) -> GraphWork | None:
+        """The work without what a device refuses as a whole; None where every segment is taken."""
+        answers = {name: list(found) for name, found in work.answers.items()}
+        position = {node.op.index: p for p, node in enumerate(work.nodes)}
+        is_refused = False
+        for cut, segment in segments_of(work, cuts):
+            slot = self._slots.get(cut.device)
+            answer = slot.check(segment) if slot is not None and not slot.is_floor else None
+            if answer is not None and not answer.runs:
+                is_refused = True
+                for node in cut.nodes:
+                    answers[cut.device][position[node.op.index]] = answer
+        return replace(work, answers=answers) if is_refused else None
+
+    # --- as given
+
+    def _given(self, work: GraphWork) -> Decision:
+        """As the placement says; with costs where they are wanted."""
+        from delegraph.partitioner.given import check_limits, cuts_of, devices_of
+
+        assert self.request.given is not None
+        devices = devices_of(self.request.given, work)
+        cuts = cuts_of(self.request.given, work, devices, self._cut(work, devices))
+        check_limits(cuts, self._limits(), work)
+        for cut, segment in () if self._replays else segments_of(work, cuts):
+            answer = self._slots[cut.device].check(segment)
+            if not answer.runs and answer.constraint != "device.failed":
+                first, last = cut.nodes[0].op.index, cut.nodes[-1].op.index
+                raise InvalidArgument(
+                    f"placement: segment of ops {first} to {last}", f"one that {cut.device} takes", answer.reason,
+                    answer.advice or "move it to another device",
+                )  # fmt: skip
+        assignment = Assignment(tuple(devices), tuple((device,) for device in devices))
+        table = None
+        if self._weighs_all:
+            from delegraph.partitioner.assignment import as_given
+
+            table = self._costing.table(work)
+            assignment = as_given(work, table, devices, cuts, self._costing.estimates(work, table)[0])
+        return Decision(work, assignment, tuple(cuts), table, True, self.request.objective)
+
+    # --- pieces
+
+    def _decided(
+        self, work: GraphWork, assignment: Assignment, table: CostTable | None = None, notes: tuple[str, ...] = ()
+    ) -> Decision:
+        cuts = tuple(self._cut(work, assignment.devices))
+        return Decision(work, assignment, cuts, table, False, self.request.objective, notes)
+
+    def _cut(self, work: GraphWork, devices: Sequence[str]) -> list[Cut]:
+        watched = frozenset(name for name, slot in self._slots.items() if slot.info.may_hang)
+        if self._replays and self.request.costs is not None:
+            watched = frozenset(device.id for device in self.request.costs.devices if device.may_hang)
+        return cut_segments(work.graph, work.nodes, devices, watched)
+
+
+def host_reason(node: Node) -> str:
+    """Why core runs an op itself, or "" for one that a device runs."""
+    opdef = ops.find(node.op.name)
+    if opdef is None:
+        return ""
+    if opdef.host:
+        return {"control": "control flow is run by core", "resource": "variables belong to core"}[opdef.host]
+    if any(shape is None for shape in output_shapes(node, opdef)):
+        return "the shape of its result depends on data"
+    if any(not spec.dtype.is_plain for spec in (*node.outputs, *(s for s in node.inputs if s is not None))):
+        return "strings and handles never leave core"
+    return ""

@@ -1,0 +1,246 @@
+"""What a user asks of a placement (devices, pins, objective, machine, ...), checked and resolved. Composition only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from delegraph import registry
+from delegraph.core.abi.values import DelegateError, DeviceInfo, ErrorCode
+from delegraph.core.errors import InvalidArgument
+from delegraph.core.graph.graph import GraphSet
+from delegraph.core.runtime.border import DeviceSlot
+from delegraph.partitioner.pins import Pins, parse_pins
+
+if TYPE_CHECKING:
+    from delegraph.partitioner.costs import CostTable
+    from delegraph.partitioner.placement import Placement
+
+HOST = "host"
+"""The machine that this runs on."""
+EVERYWHERE = ("cpu", registry.REFERENCE)
+"""Devices that stand for the CPU of whatever machine is meant."""
+
+NUMERICS = ("exact", "fast")
+FALLBACKS = ("allow", "error")
+OBJECTIVES = ("latency", "energy")
+
+PinsLike = Mapping[str | int, str] | Mapping[str, str] | Mapping[int, str]
+"""Ops ("12", "3-17", "CONV_2D", "1:4") → device."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wishes:
+    """The arguments of ``dg.compile`` and ``dg.explain`` that say where ops go, as the user wrote them; see there.
+
+    Raises:
+        InvalidArgument: an argument out of its range.
+    """
+
+    devices: str | Sequence[str] | None = None
+    numerics: str = "exact"
+    fallback: str = "allow"
+    pins: PinsLike | None = None
+    exclude: PinsLike | None = None
+    objective: str = "latency"
+    machine: str | None = None
+    placement: Placement | str | os.PathLike[str] | Mapping[str, Any] | None = None
+    costs: CostTable | str | os.PathLike[str] | Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("numerics", NUMERICS), ("fallback", FALLBACKS), ("objective", OBJECTIVES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise InvalidArgument(name, " or ".join(map(repr, known)), repr(value))
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What was asked for, resolved against the model and this machine.
+
+    slots: devices by id, in the user's order, those that stand under them last. named: those that the user named.
+    unavailable: device → why it can't be used at all. machine: in whose time base costs are. why_by_order: why times
+    can't be compared, so that the order decides. given, costs: a placement, and costs, that were handed in.
+    """
+
+    slots: Mapping[str, DeviceSlot]
+    named: Collection[str]
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    numerics: str = "exact"
+    pins: Pins = Pins({})
+    excluded: Collection[tuple[int, int, str]] = ()
+    objective: str = "latency"
+    machine: str = HOST
+    why_by_order: str = ""
+    given: Placement | None = None
+    costs: CostTable | None = None
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """The devices that nobody named."""
+        return tuple(name for name in self.slots if name not in self.named)
+
+
+def resolved(wishes: Wishes, graphs: GraphSet) -> Request:
+    """The request behind the wishes.
+
+    Raises:
+        InvalidArgument: a device, machine, op or file that is not there, or that does not fit the others.
+        DelegateError: a device that was named can't be used, and fallback is "error".
+    """
+    given, costs = _placement(wishes), _costs(wishes)
+    names = _names(wishes, given)
+    infos = registry.resolve(names, floor=wishes.fallback == "allow")
+    named = {info.id for info in registry.resolve(names, floor=False)}
+    slots, unavailable = _slots(infos, wishes.fallback)
+    machine, why = _machine(wishes, [info for info in infos if info.id in named], costs)
+    if given is not None:
+        from delegraph.partitioner.given import check_model
+
+        check_model(given, graphs, tuple(slots))
+    return Request(
+        slots,
+        tuple(name for name in slots if name in named),
+        unavailable,
+        wishes.numerics,
+        _pins(wishes.pins or {}, graphs, slots, "pin"),
+        _excluded(wishes.exclude or {}, graphs, slots),
+        wishes.objective,
+        machine,
+        why,
+        given,
+        costs,
+    )
+
+
+def replayed(wishes: Wishes, graphs: GraphSet) -> Request:
+    """The request that the costs were written for: their devices and machine, whatever is here.
+
+    Raises:
+        InvalidArgument: an op, device or file that is not there, or that does not fit the others.
+    """
+    given, costs = _placement(wishes), _costs(wishes)
+    assert costs is not None
+    names = [device.id for device in costs.devices]
+    if given is not None:
+        from delegraph.partitioner.given import check_model
+
+        check_model(given, graphs, names)
+    return Request(
+        {},
+        tuple(name for name in names if name not in costs.fallbacks),
+        {},
+        wishes.numerics,
+        _pins(wishes.pins or {}, graphs, names, "pin"),
+        _excluded(wishes.exclude or {}, graphs, names),
+        wishes.objective,
+        costs.machine,
+        "",
+        given,
+        costs,
+    )
+
+
+def _names(wishes: Wishes, given: Placement | None) -> str | Sequence[str]:
+    """The devices that the user named, that a placement or a machine has, or the CPU."""
+    if wishes.devices is not None:
+        return wishes.devices
+    if given is not None:
+        from delegraph.partitioner.placement import CORE, FOLDED
+
+        used = dict.fromkeys(row.device for row in given.rows if row.device not in (CORE, FOLDED))
+        return [name for name in given.devices if name in used] or list(used) or "cpu"
+    if wishes.machine not in (None, HOST):
+        from delegraph.core.devices.locate import load
+
+        found = [f"{p.family}:{p.id}" for p in load().profiles.values() if p.machine == wishes.machine]
+        return [*found, "cpu"]
+    return "cpu"
+
+
+def _slots(infos: Sequence[DeviceInfo], fallback: str) -> tuple[dict[str, DeviceSlot], dict[str, str]]:
+    """The devices that can be used in order, and why the others can't."""
+    slots: dict[str, DeviceSlot] = {}
+    unavailable: dict[str, str] = {}
+    for info in infos:
+        if info.available:
+            slots[info.id] = registry.slot(info)
+        elif fallback == "error":
+            raise DelegateError(info.id, ErrorCode.UNSUPPORTED, f"{info.reason}; {info.remedy}")
+        else:
+            unavailable[info.id] = info.reason
+    return slots, unavailable
+
+
+def _machine(wishes: Wishes, named: Sequence[DeviceInfo], costs: CostTable | None) -> tuple[str, str]:
+    """The machine that is meant, and why times can't be compared, if they can't."""
+    machines = dict.fromkeys(info.machine for info in named if info.id not in EVERYWHERE)
+    if wishes.machine is not None:
+        expect_machine(wishes.machine)
+        other = next((info for info in named if info.id not in EVERYWHERE and info.machine != wishes.machine), None)
+        if other is not None:
+            raise InvalidArgument(
+                f"machine {wishes.machine}", "devices of that machine", f"{other.id}, which is of {other.machine}",
+                "name one machine's devices",
+            )  # fmt: skip
+        return wishes.machine, ""
+    if costs is not None:
+        return costs.machine, ""
+    if len(machines) > 1:
+        why = (
+            f"the devices are of several machines ({', '.join(machines)}), whose times can't be compared: each op goes "
+            "to the first device in the order that runs it"
+        )
+        return " and ".join(machines), why
+    return next(iter(machines), HOST), ""
+
+
+def expect_machine(name: str) -> None:
+    """Raises InvalidArgument for a machine that devices.yaml does not have."""
+    from delegraph.core.devices.locate import load
+
+    machines = load().machines
+    if name not in machines:
+        raise InvalidArgument("machine", f"one of {', '.join(machines)}", repr(name))
+
+
+def _pins(pins: PinsLike, graphs: GraphSet, devices: Collection[str], what: str) -> Pins:
+    found = parse_pins(pins, graphs)
+    for device in found.devices.values():
+        if device not in devices:
+            raise InvalidArgument(what, f"one of the model's devices {', '.join(devices)}", repr(device))
+    return found
+
+
+def _excluded(exclude: PinsLike, graphs: GraphSet, devices: Collection[str]) -> frozenset[tuple[int, int, str]]:
+    found: set[tuple[int, int, str]] = set()
+    for key, device in exclude.items():  # one by one: several may name an op
+        pins = _pins({key: device}, graphs, devices, "exclude")
+        found |= {(graph, op, name) for (graph, op), name in pins.devices.items()}
+    return frozenset(found)
+
+
+def _placement(wishes: Wishes) -> Placement | None:
+    from delegraph.partitioner.placement import Placement
+
+    found = wishes.placement
+    if found is None or isinstance(found, Placement):
+        return found
+    if isinstance(found, str | os.PathLike):
+        return Placement.read(found)
+    return Placement.from_json(found)
+
+
+def _costs(wishes: Wishes) -> CostTable | None:
+    if wishes.costs is None:
+        return None
+    from delegraph.partitioner.costs import CostTable
+
+    found = wishes.costs
+    if isinstance(found, CostTable):
+        return found
+    if isinstance(found, str | os.PathLike):
+        return CostTable.read(found)
+    return CostTable.from_json(found)

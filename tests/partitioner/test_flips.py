@@ -1,0 +1,68 @@
+"""What it takes to move an op: never less than brute force says, mostly the same, and quick on real graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.partitioner.problems import SETS, all_assignments, chain, densenet, hrnet, random_problem, with_budgets
+from tests.partitioner.test_solve import dearer, problems
+
+from delegraph.core.abi.values import Limits
+from delegraph.partitioner.flips import flip_costs
+from delegraph.partitioner.problem import Problem, ProblemOp
+from delegraph.partitioner.solve import solve
+from delegraph.partitioner.true_cost import Judge, SegmentEstimate
+
+
+def least_changes(
+    problem: Problem, judge: Judge, assignment: tuple[int, ...]
+) -> list[dict[int, int]]:
+    """The flips' costs by brute force over all assignments that keep the limits."""
+    total = judge.cost(assignment).total
+    found: list[dict[int, int]] = [{} for _ in assignment]
+    for other in all_assignments(problem).tolist():
+        cost = judge.cost(other)
+        if judge.broken_limit(other, cost.runs) is None:
+            for op, d in enumerate(other):
+                if d != assignment[op]:
+                    found[op][d] = min(found[op].get(d, cost.total), cost.total)
+    return [{d: least - total for d, least in sorted(row.items())} for row in found]
+
+
+def compare(problem: Problem, estimate: SegmentEstimate | None = None) -> tuple[int, int, int]:
+    """(exact, all, missing) flips of one problem."""
+    judge = Judge(problem, estimate)
+    assignment = solve(problem, estimate=estimate).assignment
+    ours, least = flip_costs(problem, judge, assignment), least_changes(problem, judge, assignment)
+    exact = n = missing = 0
+    for op, (mine, best) in enumerate(zip(ours, least, strict=True)):
+        assert mine.keys() <= best.keys() <= set(problem.domains[op]) - {assignment[op]}
+        for d, change in best.items():
+            n += 1
+            missing += d not in mine
+            assert mine.get(d, change) >= change
+            exact += mine.get(d) == change
+    return exact, n, missing
+
+
+def share(several: list[Problem], has_estimates: bool = False) -> tuple[float, float]:
+    """The shares of flips that are exact and that are missing."""
+    rows = [compare(problem, dearer(problem) if has_estimates else None) for problem in several]
+    exact, n, missing = (sum(row[i] for row in rows) for i in range(3))
+    return exact / n, missing / n
+
+
+def test_never_below_brute_force_and_mostly_the_same() -> None:
+    exact, missing = share(problems(50, 60, 7))
+    assert exact > 0.9 and missing == 0
+
+
+def test_within_limits_and_weight_budgets() -> None:
+    rng = np.random.default_rng(51)
+    exact, missing = share([with_budgets(rng, p) for p in problems(51, 60, 6, has_limits=True)])
+    assert exact > 0.7 and missing < 0.1
+
+
+def test_with_estimates_of_segments() -> None:
+    exact, missing = share(problems(52, 40, 6), has_estimates=True)
+    assert exact > 0.8 and missing == 0
