@@ -33,6 +33,8 @@ takes, so that it goes there only when it has to."""
 
 OBJECTIVES = ("latency", "energy")
 
+CPU = "cpu"
+
 SegmentEstimates = Callable[[str, Sequence[Node]], int | None]
 """(device, nodes) → its own estimate of that segment, or None for the sum of its ops."""
 
@@ -58,7 +60,9 @@ def by_cost(
     real = _problem(work, table, domains)
     ids = [device.id for device in real.devices]
     forced = [d for d, device in enumerate(ids) if device not in (*work.named, CORE)]
-    is_forced = any(len(domain) > 1 and any(d in domain for d in table.fallbacks) for domain in domains)
+    is_forced = CPU not in work.named and any(
+        len(domain) > 1 and any(d in domain for d in table.fallbacks) for domain in domains
+    )
     estimate = None if estimates is None else _by_position(work, ids, estimates)
     energy = _energy(work, table, real) if objective == "energy" else None
     problem = _dearer(real, forced) if is_forced else real
@@ -127,14 +131,17 @@ def cpu_alone(work: GraphWork, table: CostTable, of_energy: bool) -> int | None:
 
 def _widened(work: GraphWork, table: CostTable) -> list[list[str]]:
     """The domains; where only devices with limits are in one, with what stands under them too: they may not get all
-    that they take."""
+    that they take. Where the CPU was named and can't run an op, with what stands under it: together they compete, so
+    that the CPU alone is always among what is weighed."""
     limited = {device.id for device in table.devices if device.limits != Limits()}
     domains = []
     for position in range(len(work.nodes)):
         domain = work.domain(position)
         is_pinned = work.nodes[position].op.index in work.pins
-        if limited.issuperset(domain) and not is_pinned:
-            domain += [device for device in work.takers(position) if device in table.fallbacks][:1]
+        takers = work.takers(position)
+        stands_in = CPU in work.named and CPU not in takers and CORE not in domain
+        if (stands_in or limited.issuperset(domain)) and not is_pinned:
+            domain += [device for device in takers if device in table.fallbacks][:1]
         domains.append(list(dict.fromkeys(domain)))
     return domains
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 
@@ -98,10 +98,10 @@ class Search:
         found = self._pairs()
         names = _names(problem, self._subsets[0])
         known = [c.assignment for c in found]
-        weights = {Fraction(0): budget.paces[:1], Fraction(1): budget.paces}  # λ = 0 is there for its bound
+        weights = (Fraction(0), Fraction(1))
 
         def minimum(weight: Fraction) -> Wide:
-            return minimise_wide(problem, entries_of(problem, weight), known, replace(budget, paces=weights[weight]))
+            return minimise_wide(problem, entries_of(problem, weight), known, budget)
 
         with ThreadPoolExecutor(len(weights)) as pool:  # HiGHS lets go of the interpreter; neither sees the other
             both = list(pool.map(minimum, weights))

@@ -29,6 +29,8 @@ _STARTS = 2
 """Known assignments that a descent starts from, beside the relaxation's."""
 _DECIDED = 0.999
 """The share of an op from which on it counts as decided."""
+_FEW, _SOME = 300, 1_000
+"""Columns of what is undecided up to which it is branched on, and up to which it gets a dive of its own."""
 _NARROWED = 0.8
 """The share of choices below which what dominance has left is worth another try at exact elimination."""
 
@@ -37,8 +39,8 @@ _NARROWED = 0.8
 class Budget:
     """How much work wide graphs are worth. gap: share of the value that may stay unproven. subset_table: entries of a
     table for subsets of the devices. relaxed_table: for the lower bound. nodes, iterations: HiGHS's branching and
-    simplex; columns: up to which it branches at all. paces: of the dives, one after another while the gap is too large:
-    each decides one part in so many of the undecided ops at a time. use_highs: False to do without it."""
+    simplex; columns: up to which it branches on a whole program. pace: a dive decides one part in so many of the
+    undecided ops at a time. use_highs: False to do without it."""
 
     gap: float = 0.01
     subset_table: int = 1 << 14
@@ -46,7 +48,7 @@ class Budget:
     nodes: int = 10
     columns: int = 2_000
     iterations: int = 50_000
-    paces: tuple[int, ...] = (12, 32)
+    pace: int = 16
     time_limit_s: float = 60.0
     use_highs: bool = True
 
@@ -103,12 +105,12 @@ def _highspy() -> Any:
 
 
 def _single(problem: Problem, device: int) -> tuple[int, ...] | None:
-    """Everything on a device that it can run, the rest on the host; None where prefixes forbid that."""
+    """Everything on a device that it can run, the rest on the host or under it; None where prefixes forbid that."""
     if device in problem.prefix_devices:
         return None
     found = []
     for domain in problem.domains:
-        choice = next(d for d in (device, problem.host, *domain) if d in domain)
+        choice = next(d for d in (device, problem.host, *problem.under, *domain) if d in domain)
         found.append(choice)
     return tuple(found)
 
@@ -148,37 +150,53 @@ def _descended(
 def _by_highs(
     highspy: Any, judge: Judge, setting: Setting, domains: Sequence[tuple[int, ...]], budget: Budget
 ) -> Wide | None:
-    """The linear program, dives from its solution, and branching, each if what is before leaves too large a gap; None
-    if the solver gives no solution at all."""
+    """The linear program, and more work on its solution while the gap is too large; None if the solver gives nothing."""
     program = program_of(judge.problem, setting.entries, domains)
     relaxation = _Relaxation(highspy, program, budget)
     if relaxation.values is None:
         return None
     best: Wide | None = None
-    for how, values in _attempts(relaxation, program, budget):
-        start = program.shares(values).argmax(axis=1).tolist()
+    for how, start, bound in _attempts(relaxation, judge.problem, setting, budget):
         assignment, value = _descended(judge, start, setting.entries, domains)
         if best is None or value < best.value:
-            best = Wide(assignment, value, min(value, relaxation.bound), how)
+            best = Wide(assignment, value, 0, how)
+        best = replace(best, bound=min(best.value, max(bound, relaxation.bound)))
         if best.value - best.bound <= budget.gap * best.value:
-            return best
-    if best is not None and len(program.costs) <= budget.columns:
-        values, bound = _branched(highspy, program, budget)
-        if values is not None:
-            start = program.shares(values).argmax(axis=1).tolist()
-            assignment, value = _descended(judge, start, setting.entries, domains)
-            if value < best.value:
-                best = Wide(assignment, value, best.bound, "branch and bound")
-        best = replace(best, bound=min(best.value, max(best.bound, bound)))
+            break
     return best
 
 
-def _attempts(relaxation: _Relaxation, program: Program, budget: Budget) -> Iterator[tuple[str, FloatArray]]:
-    """Solutions of the program, ever better ones as far as that can be told."""
+def _attempts(
+    relaxation: _Relaxation, problem: Problem, setting: Setting, budget: Budget
+) -> Iterator[tuple[str, list[int], int]]:
+    """(how, assignment, bound), with more work each: every op where most of it is; the undecided ones decided while the
+    others stay, by branching if they are few, else in a dive; a dive in which all may still move; branching."""
+    program, highspy = relaxation.program, relaxation.highspy
     assert relaxation.values is not None
-    yield "linear programming", relaxation.values
-    for pace in budget.paces:
-        yield "linear programming and a dive", relaxation.dive(pace)
+    shares = program.shares(relaxation.values)
+    yield "linear programming", _clearest(shares), 0
+    some = [tuple(np.flatnonzero(row >= 1 - _DECIDED).tolist()) for row in shares]
+    narrow = program_of(problem, setting.entries, some)
+    if len(narrow.costs) <= _FEW:
+        values, _ = _branched(highspy, narrow, budget, relaxation.bound)
+    elif len(narrow.costs) <= _SOME:
+        inner = _Relaxation(highspy, narrow, budget)
+        values = None if inner.values is None else inner.dive(budget.pace)
+    else:
+        values = None
+    if values is not None:
+        yield "linear programming and its undecided ops", _clearest(narrow.shares(values)), 0
+    yield "linear programming and a dive", _clearest(program.shares(relaxation.dive(budget.pace))), 0
+    if len(program.costs) <= budget.columns:
+        values, bound = _branched(highspy, program, budget, relaxation.bound)
+        if values is not None:
+            yield "branch and bound", _clearest(program.shares(values)), bound
+
+
+def _clearest(shares: FloatArray) -> list[int]:
+    """Each op's device with the most of it."""
+    found: list[int] = shares.argmax(axis=1).tolist()
+    return found
 
 
 class _Relaxation:
@@ -186,8 +204,8 @@ class _Relaxation:
     decided. values: of the columns, or None if there are none. bound: in whole units."""
 
     def __init__(self, highspy: Any, program: Program, budget: Budget) -> None:
-        self._highspy = highspy
-        self._program = program
+        self.highspy = highspy
+        self.program = program
         self.values: FloatArray | None = None
         self.bound = 0
         if not len(program.costs):
@@ -204,7 +222,7 @@ class _Relaxation:
 
     def _solve(self) -> bool:
         self._solver.run()
-        return bool(self._solver.getModelStatus() == self._highspy.HighsModelStatus.kOptimal)
+        return bool(self._solver.getModelStatus() == self.highspy.HighsModelStatus.kOptimal)
 
     def _now(self) -> FloatArray:
         return np.array(self._solver.getSolution().col_value)
@@ -214,7 +232,7 @@ class _Relaxation:
         ``pace`` of the undecided ops goes where it has the largest share, the clearest ones first, until none is
         left."""
         assert self.values is not None
-        program, values = self._program, self.values
+        program, values = self.program, self.values
         n = program.n_choices
         self._bound_columns(np.arange(n), np.zeros(n), np.ones(n))
         self._solver.setBasis(self._basis)
@@ -244,11 +262,14 @@ def _bound(value: float) -> int:
     return max(0, math.floor(value - 1e-9 * abs(value) - 1e-3))
 
 
-def _branched(highspy: Any, program: Program, budget: Budget) -> tuple[FloatArray | None, int]:
-    """(column values or None, lower bound in whole units) with ops in one piece."""
+def _branched(highspy: Any, program: Program, budget: Budget, bound: int = 0) -> tuple[FloatArray | None, int]:
+    """(column values or None, lower bound in whole units) with ops in one piece. bound: what is known of it; a solution
+    within the gap of it will do."""
     if not len(program.costs):
         return program.costs, program.constant
     solver = _solver(highspy, program, budget)
+    if bound:
+        solver.setOptionValue("objective_target", bound / (1 - budget.gap / 2))
     n = program.n_choices
     solver.changeColsIntegrality(n, np.arange(n, dtype=np.int32), np.array([highspy.HighsVarType.kInteger] * n))
     solver.run()

@@ -11,7 +11,7 @@ from delegraph.partitioner.true_cost import Judge, Position
 
 PASSES = 8
 """Rounds over all segments and boundary ops at most."""
-WORK = 60_000
+WORK = 40_000
 """Op positions that may be scheduled while improving one assignment; what bounds the time."""
 _CONSIDERED = 10
 """What looking at a move counts for, in op positions."""

@@ -69,7 +69,11 @@ class OpPlacement:
     @property
     def cost(self) -> Cost | None:
         """What the op is predicted to cost where it is."""
-        return next((c.cost for c in self.candidates if c.device == self.device), None)
+        return self.cost_on(self.device)
+
+    def cost_on(self, device: str) -> Cost | None:
+        """What the op is predicted to cost there."""
+        return next((c.cost for c in self.candidates if c.device == device), None)
 
     @property
     def refusals(self) -> dict[str, str]:

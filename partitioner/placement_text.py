@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from delegraph.partitioner.costs import Cost
-from delegraph.partitioner.placement import Placement
+from delegraph.partitioner.placement import CORE, FOLDED, GraphPrediction, OpPlacement, Placement
 
 
 def as_text(placement: Placement) -> str:
@@ -14,28 +16,43 @@ def as_text(placement: Placement) -> str:
 
 
 def summary(placement: Placement) -> list[str]:
-    """The record in a few lines: what it is for, what it is predicted to take, its notes and fallbacks."""
-    lines = []
-    for p in placement.predictions:
-        where = "" if p.graph == 0 else f"graph {p.graph}: "
-        beside = [
-            text
-            for text, value in (
-                ("the cpu alone: {}", p.cpu_alone_ns),
-                ("no split is below {}", p.bound_ns),
-                ("{} with devices side by side", None if p.concurrent_ns == p.total_ns else p.concurrent_ns),
-            )
-            if value is not None
-            for text in [text.format(amount(value, placement.objective))]
-        ]
-        lines.append(
-            f"{where}predicted for {placement.machine}: {amount(p.total_ns, placement.objective)}"
-            + (f" ({'; '.join(beside)})" if beside else "")
-        )
+    """The record in a few lines: what it is predicted to take, where the ops are, its notes and fallbacks."""
+    lines = [_predicted(placement, p) for p in placement.predictions]
+    counts = Counter(row.device for row in placement.rows if row.device not in (CORE, FOLDED))
+    where = [f"{device} {_ops(counts.pop(device))}" for device in placement.devices if device in counts]
+    where += [f"{device} {_ops(n)}" for device, n in counts.items()]
+    for device, what in ((CORE, "by delegraph itself"), (FOLDED, "folded away")):
+        n = sum(row.device == device for row in placement.rows)
+        where += [f"{_ops(n)} {what}"] if n else []
+    if where:
+        lines.append(f"runs on: {', '.join(where)}")
     lines += [f"{device} can't be used: {why}" for device, why in placement.unavailable.items()]
     lines += placement.notes
     lines += [f"fallback: {e.get('device')}: {e.get('message')}" for e in placement.events if e.get("ops")]
     return lines
+
+
+def _ops(n: int) -> str:
+    return f"{n} op" + ("s" if n != 1 else "")
+
+
+def _predicted(placement: Placement, p: GraphPrediction) -> str:
+    """What a graph takes, beside what it could take."""
+
+    def words(value: int) -> str:
+        return amount(value, placement.objective)
+
+    found = [words(p.total_ns)]
+    if p.cpu_alone_ns is not None:
+        ratio = f" ({p.cpu_alone_ns / p.total_ns:.1f} times that)" if p.cpu_alone_ns > p.total_ns > 0 else ""
+        found.append(f"the cpu alone {words(p.cpu_alone_ns)}{ratio}")
+    if p.concurrent_ns is not None and p.concurrent_ns < p.total_ns:
+        found.append(f"{words(p.concurrent_ns)} with devices side by side")
+    if p.bound_ns is not None:
+        least = "no split takes less" if p.bound_ns >= p.total_ns else f"no split takes less than {words(p.bound_ns)}"
+        found.append(least)
+    where = f"graph {p.graph}, with what it calls, " if p.graph else ""
+    return f"{where}predicted for {placement.machine}: {'; '.join(found)}"
 
 
 def op_table(placement: Placement) -> tuple[Sequence[str], list[Sequence[str]]]:
@@ -44,13 +61,74 @@ def op_table(placement: Placement) -> tuple[Sequence[str], list[Sequence[str]]]:
     lines: list[Sequence[str]] = []
     for row in placement.rows:
         cost = row.cost
-        shown = "" if cost is None else amount(_value(cost, placement.objective), placement.objective)
+        shown = "" if cost is None else amount(value_of(cost, placement.objective), placement.objective)
         why = "; ".join([row.reason, *(f"{device}: {text}" for device, text in row.refusals.items())])
         lines.append((str(row.graph), str(row.op), row.name, row.device, shown, why))
     return columns, lines
 
 
-def _value(cost: Cost, objective: str) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Ops of one graph that are on one device for one reason. predicted: of all of them, None where that of one is
+    unknown."""
+
+    graph: int
+    device: str
+    rows: tuple[OpPlacement, ...]
+    predicted: int | None
+    why: str
+
+    @property
+    def names(self) -> str:
+        """Their operators, the most frequent first."""
+        found = [f"{name} x {n}" if n > 1 else name for name, n in Counter(row.name for row in self.rows).most_common()]
+        return ", ".join(found if len(found) < 4 else [*found[:2], "..."])
+
+
+def groups(placement: Placement) -> list[Group]:
+    """The ops that are run, by where and why, in the order of their first ones."""
+    found: dict[tuple[int, str, str, str], list[OpPlacement]] = {}
+    for row in placement.rows:
+        found.setdefault((row.graph, row.device, *_reason(row, placement.objective)), []).append(row)
+    made = []
+    for (graph, device, why, other), rows in found.items():
+        here = _sum([row.cost for row in rows], placement.objective)
+        there = _sum([row.cost_on(other) for row in rows], placement.objective)
+        if other and here is not None and there is not None:
+            why = why.format(amount(here, placement.objective), amount(there, placement.objective))
+        made.append(Group(graph, device, tuple(rows), here, why))
+    return made
+
+
+def _reason(row: OpPlacement, objective: str) -> tuple[str, str]:
+    """Why an op is where it is, in words that others share ("{}" for the sums of costs here and there), and the device
+    that it was compared with."""
+    if row.decided_by == "folded":
+        return row.reason.partition("; folded into")[0], ""
+    here = row.cost
+    costs = {
+        c.device: c.cost for c in row.candidates if c.device != row.device and c.cost is not None and c.answer.runs
+    }
+    values = {device: value for device, cost in costs.items() if (value := value_of(cost, objective)) is not None}
+    best = min(values, key=values.__getitem__, default="")
+    own = None if here is None else value_of(here, objective)
+    if row.decided_by != "cost" or own is None or not best:
+        beside = "; ".join(
+            f"{device}: {text}" for device, text in row.refusals.items() if device in ("cpu", "reference")
+        )
+        return row.reason + (f"; {beside}" if beside and row.decided_by == "only" else ""), ""
+    if own <= values[best]:
+        return f"{{}} here, {{}} on {best}", best
+    return f"{{}} here, {{}} on {best}, but launch and copies would cost more than that saves", best
+
+
+def _sum(costs: Sequence[Cost | None], objective: str) -> int | None:
+    values = [None if cost is None else value_of(cost, objective) for cost in costs]
+    return sum(value for value in values if value is not None) if None not in values else None
+
+
+def value_of(cost: Cost, objective: str) -> int | None:
+    """Nanoseconds, or nanojoules for energy."""
     return cost.energy_nj if objective == "energy" else cost.time_ns
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from delegraph.core.abi.values import Limits, Support
+from delegraph.core.abi.values import Limits, Support, Verdict
 from delegraph.partitioner.costs import Cost, CostTable
 from delegraph.partitioner.placement import CORE, Candidate, OpPlacement
 from delegraph.partitioner.placement_text import amount
@@ -18,10 +18,6 @@ from delegraph.partitioner.work import Decision, GraphWork
 
 FAILED = "device.failed"
 """The constraint of an answer that is no answer: the device failed."""
-NUMERICS = "numerics"
-"""The constraint of an op whose result would be rounded otherwise."""
-
-
 Changes = Mapping[tuple[int, str], int]
 """(position, device) → how much less the op would have to cost there to move."""
 
@@ -77,7 +73,7 @@ def _how(decision: Decision, position: int, costs: Mapping[str, Cost], obstacles
     if len(domain) <= 1:
         if device in work.named:
             return "only", "the only device among those named that runs it"
-        return "only", "no device that was named runs it"
+        return "only", f"no device that was named runs it, {device} does"
     barred = [name for name in obstacles if name in domain]
     if barred and device not in work.named:
         return "limit", f"{barred[0]}: {obstacles[barred[0]]}"
@@ -102,7 +98,7 @@ def _by_cost(
     if values[device] <= values[best]:
         return "cost", f"{here} here, {there} on {best}"
     if best in barred:
-        return "limit", f"{there} on {best}, but {obstacles[best]}"
+        return "limit", f"{best}: {obstacles[best]}"
     return "cost", f"{here} here, {there} on {best}, where launch and copies would cost more than that saves"
 
 
@@ -118,19 +114,22 @@ def _candidate(
     if name == decision.assignment.devices[position]:
         return Candidate(name, answer, cost)
     if not answer.runs:
-        return Candidate(name, answer, cost, _change_of(answer))
+        return Candidate(name, answer, cost, change_of(answer))
     op = work.nodes[position].op.index
     if decision.is_given:
         return Candidate(name, answer, cost, f"put it on {name} in the placement")
     if op in work.pins:
         return Candidate(name, answer, cost, "remove the pin")
-    if name not in work.named and name not in decision.assignment.domains[position]:
+    competes = name in decision.assignment.domains[position] and not decision.assignment.is_forced
+    if name not in work.named and not competes:
         return Candidate(name, answer, cost, f"name {name} among the devices")
     if obstacle:
-        return Candidate(name, answer, cost, obstacle)
+        return Candidate(name, answer, cost, f"not alone: {obstacle}")
     less = changes.get((position, name))
     if less is None:
-        return Candidate(name, answer, cost, "" if decision.table else f"put {name} first among the devices")
+        return Candidate(
+            name, answer, cost, f"pin it to {name}" if decision.table else f"put {name} first among the devices"
+        )
     words = amount(less, decision.objective)
     value = None if cost is None else _value(cost, decision.objective)
     if value is not None and less > value:  # no price of the op itself would do
@@ -140,19 +139,24 @@ def _candidate(
     return Candidate(name, answer, cost, f"{words} less there" if less else "as good there: pin it", less)
 
 
-def _change_of(answer: Support) -> str:
-    """The smallest change of an op, or of the request, with which the device would take it."""
+def is_rounding(asked: Support, answer: Support) -> bool:
+    """Whether a device would take the op, were it not for its rounding."""
+    return asked.verdict is Verdict.DEVIATES and not answer.runs and answer.constraint == asked.constraint
+
+
+def change_of(answer: Support) -> str:
+    """The smallest change of an op, or of the request, with which the device that refuses it would take it; "" where
+    nothing that the user has in hand would do."""
     if answer.constraint == FAILED:
         return "the device is tried again after a while; see its reason"
-    if answer.constraint == NUMERICS:
-        return "allow other rounding: numerics='fast'"
+    if answer.constraint.rpartition(".")[2] == "op_set" and answer.limit:
+        return f"replace {answer.value} by one of {answer.limit}"
+    sentences = [
+        sentence for part in answer.reason.split("; ") for sentence, found, _ in [part.partition(", found ")] if found
+    ]
     if answer.advice:
         return answer.advice
-    if answer.constraint.rpartition(".")[2] == "op_set":
-        return f"use an operator that it has: {answer.limit}"
-    if answer.limit and answer.value:
-        return f"{answer.limit} in place of {answer.value}"
-    return ""
+    return f"change the op so that {' and '.join(sentences)}" if sentences else ""
 
 
 class _Limits:
@@ -162,12 +166,12 @@ class _Limits:
         self._decision = decision
         problem = decision.assignment.problem
         self._problem: Problem | None = problem
-        self._limited = (
-            []
-            if problem is None
-            else [(d, device) for d, device in enumerate(problem.devices) if device.limits != Limits()]
-        )
-        self._judge = Judge(problem) if problem is not None and self._limited else None
+        is_limited = problem is not None and any(device.limits != Limits() for device in problem.devices)
+        self._judge = Judge(problem) if problem is not None and is_limited else None
+        self._is_broken = False
+        if self._judge is not None:
+            chosen = decision.assignment.positions()
+            self._is_broken = self._judge.broken_limit(chosen, self._judge.runs(chosen)) is not None
 
     def obstacles(self, position: int) -> dict[str, str]:
         """Device → the limit that keeps an op from it, and what would lift it."""
@@ -175,46 +179,60 @@ class _Limits:
             return {}
         found = {}
         assignment = list(self._decision.assignment.positions())
-        for d, device in self._limited:
+        for d, device in enumerate(self._problem.devices):
             answers = self._decision.work.answers.get(device.id)
             if d == assignment[position] or answers is None or not answers[position].runs:
                 continue
-            if d not in self._problem.domains[position] or (
-                device.limits.prefix_only and any(assignment[p] != d for p in self._problem.before[position])
-            ):
+            limits = device.limits
+            if limits.prefix_only and any(assignment[p] != d for p in self._problem.before[position]):
                 found[device.id] = self._behind(d, position, assignment)
-                continue
-            before = self._judge.broken_limit(assignment, self._judge.runs(assignment))
-            assignment[position], old = d, assignment[position]
-            broken = self._judge.broken_limit(assignment, self._judge.runs(assignment))
-            assignment[position] = old
-            if broken is not None and before is None:
-                limits = device.limits
-                if limits.max_segments is not None and len(broken[1]) >= limits.min_ops:
-                    found[device.id] = f"it takes at most {limits.max_segments} segments, and this would be another"
-                else:
-                    found[device.id] = f"a segment there has at least {limits.min_ops} ops"
+            elif d in self._problem.domains[position] and not self._is_broken:
+                assignment[position], old = d, assignment[position]
+                broken = self._judge.broken_limit(assignment, self._judge.runs(assignment))
+                assignment[position] = old
+                if broken is not None:
+                    found[device.id] = self._broken(broken, d)
         return found
 
+    def _broken(self, segment: tuple[int, Sequence[int]], target: int) -> str:
+        """What a limit says of a segment that moving one op to ``target`` would make."""
+        assert self._problem is not None
+        device = self._problem.devices[segment[0]]
+        limits, name = device.limits, "it" if segment[0] == target else device.id
+        if limits.max_segments is not None and len(segment[1]) >= limits.min_ops and not limits.prefix_only:
+            return f"{name} takes at most {_segments(limits.max_segments)}, and there would be another"
+        if len(segment[1]) < limits.min_ops:
+            return (
+                f"{name} takes segments of at least {limits.min_ops} ops, and there would be one of {len(segment[1])}"
+            )
+        return f"{name} takes only what starts at the graph's inputs, and some of its ops would lie behind this one"
+
     def _behind(self, device: int, position: int, assignment: Sequence[int]) -> str:
-        """Which op stands in the way of a device that takes only what starts at the graph's inputs."""
+        """Which op stands in the way of a device that takes only what starts at the graph's inputs: the first before
+        this one that it refuses, else the first that is not on it."""
         problem, work = self._problem, self._decision.work
         assert problem is not None
+        name = problem.devices[device].id
+        elsewhere: set[int] = set()
         seen, queue = {position}, [position]
-        culprits = []
         while queue:
             for earlier in problem.before[queue.pop()]:
                 if earlier not in seen:
                     seen.add(earlier)
                     queue.append(earlier)
-                    if assignment[earlier] != device and not problem.before[earlier]:
-                        culprits.append(earlier)
-                    elif assignment[earlier] != device and all(
-                        assignment[p] == device for p in problem.before[earlier]
-                    ):
-                        culprits.append(earlier)
-        if not culprits:
-            return "it takes only what starts at the graph's inputs"
-        first = min(culprits)
+                    if assignment[earlier] != device:
+                        elsewhere.add(earlier)
+        refused = [p for p in elsewhere if _is_core(work, p) or not work.answers[name][p].runs]
+        first = min(refused or elsewhere)
         node = work.nodes[first]
-        return f"it takes only what starts at the graph's inputs, and op {node.op.index} {node.op.name} is not on it"
+        why = "is not one that it takes" if refused else "is not on it"
+        op = f"op {node.op.index} {node.op.name}"
+        return f"it takes only what starts at the graph's inputs, and {op} before this one {why}"
+
+
+def _is_core(work: GraphWork, position: int) -> bool:
+    return work.nodes[position].op.index in work.host
+
+
+def _segments(n: int) -> str:
+    return f"{n} segment" + ("s" if n != 1 else "")

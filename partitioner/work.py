@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CORE = ""
 """The device of ops that core runs itself."""
+FAST = "allow other rounding: numerics='fast' (--numerics fast)"
+"""What brings an op to a device that rounds otherwise."""
 
 
 @dataclass(frozen=True, eq=False)

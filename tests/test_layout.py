@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINKS = ("core", "delegates", "partitioner", "devices.yaml")
 CORE_ORDER = ("model", "graph", "ops", "abi", "devices", "runtime")
-FREE = ("delegraph.core.errors", "delegraph.core.version")
+FREE = ("delegraph.core.errors", "delegraph.core.forks", "delegraph.core.version")
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -7,6 +7,7 @@ figure is the best of its runs: other programs can only make a device look slowe
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -207,6 +208,14 @@ class Loaded:
             raise
         return cls(program, context, lambda: context.run().wait())
 
+    def start(self) -> None:
+        """The first run, which may still compile. What fails in it is closed."""
+        try:
+            self.run()
+        except BaseException:
+            self._program.close()
+            raise
+
     def __enter__(self) -> Loaded:
         return self
 
@@ -242,6 +251,9 @@ def fastest(run: Callable[[], None], budget_s: float, clock: Clock) -> float:
     return max(min(times), 1e-9)
 
 
+MOST_RUNS = 200
+"""Of one segment in a turn."""
+
 Turns = list[list[float]]
 """Seconds of runs, turn by turn."""
 
@@ -249,16 +261,14 @@ Turns = list[list[float]]
 def runs_of(loaded: Sequence[Loaded], share_s: float, clock: Clock, turns: int = 8) -> list[Turns]:
     """The runs of each. They take turns, so that what slows the machine for a while slows no one of them alone.
 
-    share_s: about how long each one runs in a turn, and once at least; the first run of all is not counted.
+    share_s: about how long each one runs in a turn, and once at least.
     """
     found: list[Turns] = [[] for _ in loaded]
-    for one in loaded:
-        one.run()
     for _ in range(turns):
         for one, own in zip(loaded, found, strict=True):
             times: list[float] = []
             end = clock() + share_s
-            while not times or (len(times) < 1000 and clock() < end):
+            while not times or (len(times) < MOST_RUNS and clock() < end):
                 start = clock()
                 one.run()
                 times.append(clock() - start)
@@ -272,12 +282,9 @@ def least_time(turns: Turns) -> float:
 
 
 def usual_time(turns: Turns) -> float:
-    """Of a run as a rule, on a machine that is not busy: the lower quartile of a turn, and of the turns.
-
-    On a device with threads of its own the least is no rule: a few runs end before the host has gone to sleep.
-    """
-    quartiles = sorted(sorted(times)[(len(times) - 1) // 4] for times in turns)
-    return max(quartiles[len(quartiles) // 4], 1e-9)
+    """Of a run as a rule: the median. On a device with threads of its own the least is no rule: some runs end before
+    the host has gone to sleep."""
+    return max(statistics.median(statistics.median(times) for times in turns), 1e-9)
 
 
 def _links(device: Device, budget_s: float, clock: Clock) -> tuple[Link, Link]:

@@ -6,18 +6,18 @@ Imports core.devices; nothing is read before somebody asks.
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.devices.values import Devices, Profile
 from delegraph.core.errors import InvalidDevices
+from delegraph.core.forks import RenewedLock
 
 ENVIRONMENT = "DELEGRAPH_DEVICES_FILE"
 SHIPPED = Path(__file__).parents[2] / "devices.yaml"
 """The file that comes with delegraph."""
 
-_lock = threading.Lock()
+_guard = RenewedLock()
 _named: list[str] = []
 _known: dict[tuple[tuple[str, int, int], ...], Devices] = {}
 
@@ -56,7 +56,7 @@ def load(named: str | os.PathLike[str] | None = None) -> Devices:
     """
     files = paths(named)
     stamp = tuple(_stamp(path) for path in files)
-    with _lock:
+    with _guard.lock:
         if stamp not in _known:
             from delegraph.core.devices.reader import read
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from delegraph.core.abi.protocols import Device, Packs
@@ -49,7 +49,7 @@ LAUNCHES = 5
 FUSED_SHAPE = (1, 28, 28, 32)
 """Of the ops that show whether a device fuses."""
 
-AT_ONCE = 32
+AT_ONCE = 24
 """Segments that are loaded together and run in turns."""
 
 CHAINS = (1, 9)
@@ -90,7 +90,7 @@ def calibrated_book(
     get: Get,
     put: Put,
     *,
-    budget_s: float = 40.0,
+    budget_s: float = 12.0,
     clock: Clock = time.perf_counter,
     progress: Progress | None = None,
 ) -> TimingBook:
@@ -170,12 +170,11 @@ class _Timer:
         launch_ns = self.launch() or peaks.launch_ns
         found = []
         for first in range(0, len(ops), AT_ONCE):
-            if self.clock() > until:
-                break
             some = ops[first : first + AT_ONCE]
             counts = [max(1, min(COPIES, round(LAUNCHES * launch_ns / roofline(peaks, op.node)))) for op in some]
             parts = [op.segments(n) for op, n in zip(some, counts, strict=True)]
-            times = iter(self.times([segment for part in parts for segment in part], first, len(ops)))
+            segments = [segment for part in parts for segment in part]
+            times = iter(self.times(segments, until, (first, len(ops))))
             for op, n, part in zip(some, counts, parts, strict=True):
                 taken = [next(times) for _ in part]
                 if taken and all(taken):
@@ -191,20 +190,38 @@ class _Timer:
                 return max(1, short - max(0, long - short) * CHAINS[0] // (CHAINS[1] - CHAINS[0]))
         return 0
 
-    def times(self, segments: Sequence[Segment], done: int = 0, total: int = 0) -> list[int]:
-        """ns of a run of each, 0 for one that the device refuses or fails."""
+    def times(
+        self, segments: Sequence[Segment], until: float = float("inf"), told: tuple[int, int] | None = None
+    ) -> list[int]:
+        """ns of a run of each, 0 for one that the device refuses or fails. until: when to load no more of them. told:
+        (ops done, of how many) for whoever follows the progress."""
         loaded: dict[int, Loaded] = {}
         with ExitStack() as stack:
             for index, segment in enumerate(segments):
-                if self.progress is not None and total:
-                    self.progress(min(done + index, total), total, segment.nodes[-1].op.name)
-                with suppress(DelegateError):
-                    one = Loaded.of(self.device, self.packs, segment)
-                    if one is not None:
-                        loaded[index] = stack.enter_context(one)
+                if self.clock() > until:
+                    break
+                if self.progress is not None and told is not None:
+                    self.progress(min(told[0] + index, told[1]), told[1], segment.nodes[-1].op.name)
+                one = self._loaded(segment)
+                if one is not None:
+                    loaded[index] = stack.enter_context(one)
             turns = runs_of(list(loaded.values()), self.share_s, self.clock)
         seconds = {index: self.typical(own) for index, own in zip(loaded, turns, strict=True)}
         return [max(1, round(seconds[index] * 1e9)) if index in seconds else 0 for index in range(len(segments))]
+
+    def _loaded(self, segment: Segment) -> Loaded | None:
+        """The segment, after its first run; None when the device refuses it, or fails with it alone."""
+        try:
+            one = Loaded.of(self.device, self.packs, segment)
+            if one is not None:
+                one.start()
+            return one
+        except DelegateError as exc:
+            if exc.code in (ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT):
+                raise
+            return None
+        except Exception:  # a stranger's device may raise anything; the border is further out
+            return None
 
 
 def _measured(timer: _Timer, peaks: Peaks, budget_s: float) -> TimingBook:
@@ -221,7 +238,7 @@ def _measured(timer: _Timer, peaks: Peaks, budget_s: float) -> TimingBook:
     if not timings:
         info = timer.device.info
         raise DelegateError(info.id, ErrorCode.UNSUPPORTED, "calibrate: the device takes none of the ops")
-    return TimingBook(peaks, launch_ns, is_fusing).with_timings(timings)
+    return TimingBook(peaks, launch_ns, is_fusing=is_fusing).with_timings(timings)
 
 
 def _fuses(timer: _Timer) -> bool:

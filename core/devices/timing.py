@@ -36,7 +36,7 @@ from delegraph.core.devices.rates import Rates
 from delegraph.core.graph.dtype import DType
 from delegraph.core.ops.opdef import Node, Work
 
-VERSION = "1"
+VERSION = "2"
 """Part of every key: timings of another version were taken or described in another way."""
 
 
@@ -109,12 +109,13 @@ DOUBT = 0.1
 class TimingBook:
     """What is known of the costs of one device.
 
-    launch_ns: of starting a segment, beyond its ops. is_fusing: an elementwise float op costs less behind another one.
-    timings: at most one a signature.
+    launch_ns: of starting a segment on the device, beyond its ops. step_ns: what core adds where the segment is a step
+    of a plan. is_fusing: an elementwise float op costs less behind another one. timings: at most one a signature.
     """
 
     peaks: Peaks = field(default_factory=Peaks)
     launch_ns: int = 0
+    step_ns: int = 0
     is_fusing: bool = False
     timings: tuple[Timing, ...] = ()
 
@@ -144,12 +145,12 @@ class TimingBook:
         return {}
 
     def rates(self, kind: tuple[str, ...]) -> Rates | None:
-        """What ops of a kind (``kinds_of``) cost; None where too few were timed. Fitted when first asked for."""
+        """What ops of a kind (``kinds_of``) cost; None where none was timed. Fitted when first asked for."""
         if kind not in self._rates:
             near = self._kinds.get(kind, [])
             known = [quantities(timing.work, timing.sizes) for timing in near]
             times = [max(1, timing.time_ns) for timing in near]
-            self._rates[kind] = Rates.fitted(known, times, self.launch_ns * DOUBT) if len(near) >= ENOUGH else None
+            self._rates[kind] = Rates.fitted(known, times, self.launch_ns * DOUBT) if near else None
         return self._rates[kind]
 
     @cached_property
@@ -166,6 +167,7 @@ class TimingBook:
         return {
             "peaks": self.peaks.to_json(),
             "launch_ns": self.launch_ns,
+            "step_ns": self.step_ns,
             "is_fusing": self.is_fusing,
             "timings": [timing.to_json() for timing in self.timings],
         }
@@ -173,8 +175,10 @@ class TimingBook:
     @classmethod
     def from_json(cls, found: Any) -> TimingBook:
         """Raises KeyError, TypeError, ValueError or AttributeError for anything that ``to_json`` does not make."""
-        peaks, launch = Peaks.from_json(found["peaks"]), int(found["launch_ns"])
-        return cls(peaks, launch, bool(found["is_fusing"])).with_timings(Timing.from_json(t) for t in found["timings"])
+        book = cls(
+            Peaks.from_json(found["peaks"]), int(found["launch_ns"]), int(found["step_ns"]), bool(found["is_fusing"])
+        )
+        return book.with_timings(Timing.from_json(timing) for timing in found["timings"])
 
 
 # --- prediction ---------------------------------------------------------------------------------------------------
@@ -235,10 +239,6 @@ def predicted_segment(book: TimingBook, segment: Segment) -> int:
     """ns of a run of a segment on the book's device: the launch, and its ops."""
     costs = predicted_ops(book, segment.nodes, delivered=frozenset((*segment.outputs, *segment.variables)))
     return book.launch_ns + sum(cost.time_ns for cost in costs)
-
-
-ENOUGH = 2
-"""Timings of a kind of op that are worth more than those of a wider kind."""
 
 
 def roofline(peaks: Peaks, node: Node) -> float:

@@ -7,7 +7,7 @@ are random, as a kernel may look at them; their quantization is what converters 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import starmap
+from itertools import starmap, zip_longest
 from typing import Any
 
 import numpy as np
@@ -103,21 +103,31 @@ MAXIMA = ((28, 32, 2, 2, SAME), (13, 64, 5, 1, SAME), (56, 48, 3, 2, SAME))
 
 
 def cases() -> Iterator[Segment]:
-    """One op each."""
-    products = [list(group) for group in _products()]
-    others = [list(group) for group in _others()]
-    for group in products:  # half of these, and two of each other kind; then the rest of all
-        yield from group[: -(-len(group) // 2)]
-    for group in others:
-        yield from group[:2]
-    for group in products:
-        yield from group[-(-len(group) // 2) :]
-    for group in others:
-        yield from group[2:]
+    """One op each: half of the products, two of each other kind, then the rest of both."""
+    products = [_halves(group) for types in ((INT, FLOAT), (UINT,)) for group in _products(types)]
+    others = [(group[:2], group[2:]) for group in map(list, _others())]
+    signed, unsigned = products[:8], products[8:]
+    yield from _in_turns([first for first, _ in signed])
+    yield from _in_turns([first for first, _ in others])
+    yield from _in_turns([first for first, _ in unsigned])
+    yield from _in_turns([rest for _, rest in products])
+    yield from _in_turns([rest for _, rest in others])
 
 
-def _products() -> Iterator[Iterator[Segment]]:
-    for dtype in (INT, FLOAT, UINT):
+def _halves(group: Iterator[Segment]) -> tuple[list[Segment], list[Segment]]:
+    members = list(group)
+    half = -(-len(members) // 2)
+    return members[:half], members[half:]
+
+
+def _in_turns(groups: Sequence[Sequence[Segment]]) -> Iterator[Segment]:
+    """The first of each, then the second of each, and so on."""
+    for row in zip_longest(*groups):
+        yield from (segment for segment in row if segment is not None)
+
+
+def _products(types: Sequence[DType]) -> Iterator[Iterator[Segment]]:
+    for dtype in types:
         yield starmap(convolution, [("CONV_2D", dtype, *size) for size in CONVS])
         yield starmap(convolution, [("DEPTHWISE_CONV_2D", dtype, *size) for size in DEPTHWISE])
         yield starmap(dense, [(dtype, *size) for size in DENSE])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import threading
 from collections.abc import Iterator
 
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.forks import RenewedLock
 from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.opdef import OpDef
 
 _ops: dict[str, OpDef] = {}
-_lock = threading.RLock()
+_guard = RenewedLock()
 _loaded = False
 
 
@@ -22,7 +22,7 @@ def register_op(op: OpDef) -> OpDef:
     Raises:
         InvalidArgument: another OpDef has that name already.
     """
-    with _lock:
+    with _guard.lock:
         _load()
         return _add(op)
 
@@ -58,7 +58,7 @@ def _load() -> None:
     global _loaded
     if _loaded:
         return
-    with _lock:
+    with _guard.lock:
         if _loaded:
             return
         from delegraph.core.ops import families

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TypeVar
 
+from delegraph.core import forks
 from delegraph.core.abi.protocols import Device, Packs, Program
 from delegraph.core.abi.values import (
     Artifact,
@@ -26,7 +27,6 @@ from delegraph.core.abi.values import (
     Support,
     Verdict,
 )
-from delegraph.core.runtime import forks
 from delegraph.core.runtime.worker import worker_for
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Which devices to leave alone for a while: quarantine with back-off. Imports core.runtime.forks."""
+"""Which devices to leave alone for a while: quarantine with back-off. Imports core.forks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from delegraph.core.runtime import forks
+from delegraph.core import forks
 
 FIRST_S = 0.5
 LONGEST_S = 60.0

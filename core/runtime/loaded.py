@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from delegraph.core import forks
 from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Segment
 from delegraph.core.graph.graph import Array
-from delegraph.core.runtime import forks
 from delegraph.core.runtime.border import PREPARE_LIMIT_S, DeviceSlot
 from delegraph.core.runtime.worker import Ticket, worker_for
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from delegraph.core import forks
 from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.graph.graph import Array
-from delegraph.core.runtime import forks
 from delegraph.core.runtime.key import Key
 
 if TYPE_CHECKING:

@@ -119,8 +119,8 @@ Excluded = frozenset[tuple[int, str]]
 """(op index, device): what a device has failed to do and is not asked for again in this plan."""
 
 Cutter = Callable[[Graph, Sequence[Node], frozenset[int], Excluded], Sequence[Cut]]
-"""Splits nodes (in execution order) into pieces, in an order in which they can run. The third argument: tensors that are
-read when they have run."""
+"""Splits nodes (in execution order) into pieces, in an order in which they can run. The third argument: tensors that
+are read when they have run."""
 
 Loader = Callable[[Segment, str], LoadedSegment]
 """(segment, device) → the segment on that device. Raises DelegateError."""

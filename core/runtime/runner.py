@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from delegraph.core import forks
 from delegraph.core.abi import host
 from delegraph.core.abi.values import DelegateError, ErrorCode, Segment
 from delegraph.core.errors import InternalError, OutOfMemory
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Shape
 from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec, blamed_on
-from delegraph.core.runtime import control, forks
+from delegraph.core.runtime import control
 from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.loaded import LoadedSegment, WatchedRun
 from delegraph.core.runtime.plan import (

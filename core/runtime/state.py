@@ -6,8 +6,8 @@ import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from delegraph.core import forks
 from delegraph.core.graph.graph import Array
-from delegraph.core.runtime import forks
 
 Name = tuple[Hashable, ...]
 """A variable's name: ("resource", id) for resource variables, ("tensor", graph, index) for variable tensors."""

@@ -29,7 +29,6 @@ import os
 import stat
 import struct
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +42,7 @@ import numpy.typing as npt
 import xxhash
 
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.forks import RenewedLock
 from delegraph.core.runtime.key import MAX_KEY_BYTES, Component, Key
 from delegraph.core.runtime.privacy import is_private, why_not_private
 
@@ -157,7 +157,7 @@ class Store:
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
-        self._lock = threading.Lock()
+        self._guard = RenewedLock()
         self._counts: Counter[Count] = Counter()
         self._file_digests: dict[tuple[int, ...], bytes] = {}
         self.directory: Path | None = None
@@ -176,7 +176,7 @@ class Store:
     @property
     def counters(self) -> dict[Count, int]:
         """How often each thing happened in this store since it was made."""
-        with self._lock:
+        with self._guard.lock:
             return dict(self._counts)
 
     def get(self, key: Key) -> Entry | None:
@@ -276,7 +276,7 @@ class Store:
         return self._folder(key.kind) / key.digest
 
     def _count(self, what: Count) -> None:
-        with self._lock:
+        with self._guard.lock:
             self._counts[what] += 1
 
     def _load(self, key: Key) -> Entry | None:

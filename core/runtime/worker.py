@@ -1,4 +1,4 @@
-"""One thread per resource, for devices that run beside the caller and may hang. Imports core.runtime.forks.
+"""One thread per resource, for devices that run beside the caller and may hang. Imports core.forks.
 
 Every task that others may have to wait for has a limit, and whoever waits for its end puts it aside when the limit has
 passed: its owner may be waiting for something else just then.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from delegraph.core.runtime import forks
+from delegraph.core import forks
 
 Task = Callable[[], Any]
 

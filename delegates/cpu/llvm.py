@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import threading
 from typing import Any
 
+from delegraph.core.forks import RenewedLock
 from delegraph.delegates.cpu.isa import Target
 from delegraph.delegates.cpu.relocate import Image, link
 
 _TRIPLE = "x86_64-unknown-linux-gnu"
-_lock = threading.Lock()
+_guard = RenewedLock()
 
 
 def is_present() -> bool:
@@ -61,7 +61,7 @@ def compile_image(text: str, target: Target, *, verify: bool = False) -> Image:
         RuntimeError: the text is no valid IR.
         RelocationError: the code needs something from outside.
     """
-    with _lock:
+    with _guard.lock:
         module = _binding().parse_assembly(text)
         if verify:
             module.verify()
@@ -70,5 +70,5 @@ def compile_image(text: str, target: Target, *, verify: bool = False) -> Image:
 
 def assembly(text: str, target: Target) -> str:
     """The machine code of a module as text, for looking at it and for tests that count spills."""
-    with _lock:
+    with _guard.lock:
         return str(_machine(target).emit_assembly(_binding().parse_assembly(text)))

@@ -25,6 +25,7 @@ from delegraph.core.abi.values import (
     Segment,
     Support,
 )
+from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.graph import Array
 from delegraph.delegates.opencl import artifact as artifacts
 from delegraph.delegates.opencl import capability, layouts
@@ -37,7 +38,7 @@ from delegraph.delegates.opencl.traits import Traits
 if TYPE_CHECKING:
     from delegraph.delegates.opencl.program import OpenClProgram
 
-_quiet = threading.Lock()
+_quiet = RenewedLock()
 
 
 @cache
@@ -104,7 +105,7 @@ class OpenClDevice(Device):
 
     def _compiled(self, program: Any) -> Any:
         """Builds without pyopencl's own cache, and without its warning for every line that a compiler prints."""
-        with _quiet, warnings.catch_warnings():
+        with _quiet.lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return program.build(self.traits.build_options, [self._device], cache_dir=False)
 

@@ -11,12 +11,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delegraph.core.forks import RenewedLock
 from delegraph.delegates.opencl.traits import Traits
 
 TIMEOUT_S = 60.0
@@ -113,13 +113,13 @@ def _read(lines: Sequence[dict[str, Any]], failure: str) -> dict[int, Found]:
 
 
 _known: Inventory | None = None
-_lock = threading.Lock()
+_guard = RenewedLock()
 
 
 def inventory() -> Inventory:
     """``probe``, once per process."""
     global _known
-    with _lock:
+    with _guard.lock:
         if _known is None:
             _known = probe()
         return _known

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, Segment
+from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime.artifacts import artifact_key, load_artifact, save_artifact
@@ -68,7 +68,7 @@ class Backend:
         self._placer = placer
         self.may_fall_back = fallback == "allow"
         self._packs = packs
-        self._lock = threading.Lock()
+        self._guard = RenewedLock()
         self.compilations = 0
         """Segments compiled in this process, not loaded from the store; a warm start compiles none."""
         self._decisions: list[Decision] = []
@@ -80,13 +80,13 @@ class Backend:
     @property
     def events(self) -> tuple[FallbackEvent, ...]:
         """What failed so far, the oldest first; the last EVENTS_KEPT."""
-        with self._lock:
+        with self._guard.lock:
             return tuple(self._events)
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """What was decided so far, for every graph and stage of it: the last for each op."""
-        with self._lock:
+        with self._guard.lock:
             return tuple(self._decisions)
 
     @property
@@ -96,7 +96,7 @@ class Backend:
     def cut(self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded) -> list[Cut]:
         """Where each node goes, as pieces in an order in which they can run."""
         decision, cuts = self._placer.place(graph, nodes, needed, excluded)
-        with self._lock:
+        with self._guard.lock:
             self._decisions = [old for old in self._decisions if not _covers(decision, old)] + [decision]
         return cuts
 
@@ -130,7 +130,7 @@ class Backend:
         return loaded
 
     def _compiled(self, segment: Segment, slot: DeviceSlot) -> LoadedSegment:
-        with self._lock:
+        with self._guard.lock:
             self.compilations += 1
         return LoadedSegment(segment, slot, slot.compile(segment, self._packs, {}), self._packs)
 
@@ -146,7 +146,7 @@ class Backend:
             tuple(node.op.index for node in segment.nodes),
             time.time(),
         )
-        with self._lock:
+        with self._guard.lock:
             self._events.append(event)
             del self._events[:-EVENTS_KEPT]
         slot = self._slots.get(error.device)

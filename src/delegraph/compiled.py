@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from delegraph.backend import Backend, FallbackEvent
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Quantization, Shape, Tensor
 from delegraph.core.ops import registry as ops
@@ -98,7 +98,7 @@ class CompiledModel:
     ) -> None:
         self._graphs = graphs
         self._backend = backend
-        self._lock = threading.Lock()
+        self._guard = RenewedLock()
         self._runs, self._seconds = 0, 0.0
         self._is_stateful = _is_stateful(graphs)
         self._session = Session()
@@ -162,7 +162,7 @@ class CompiledModel:
         segments = tuple(
             _segment_receipt(plan, step) for runner in self._runners for plan in runner.plans() for step in plan.steps
         )
-        with self._lock:
+        with self._guard.lock:
             return Receipt(self._runs, self._seconds, segments, self._backend.compilations, self._backend.events)
 
     # --- running
@@ -215,7 +215,7 @@ class CompiledModel:
         else:
             values = _run(runner, arrays, session)
         elapsed = time.perf_counter() - start
-        with self._lock:
+        with self._guard.lock:
             self._runs += 1
             self._seconds += elapsed
         return {i: _own(value, arrays) for i, value in values.items()}

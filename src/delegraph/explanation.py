@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from delegraph import registry
-from delegraph.core.abi.values import Cut, Segment, Support, Verdict
+from delegraph.core.abi.values import SUPPORTED, Cut, Segment, Support
+from delegraph.core.devices.capability import Capability
+from delegraph.core.devices.locate import profile_of
+from delegraph.core.devices.rules.operands import feature_maps
 from delegraph.core.graph.calls import called_graphs
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.ops.nodes import spec_of
@@ -22,21 +25,24 @@ from delegraph.partitioner.costs import CostTable, SegmentEstimate
 from delegraph.partitioner.flips import flip_costs
 from delegraph.partitioner.placement import Placement
 from delegraph.partitioner.placement_text import amount
-from delegraph.partitioner.reasons import NUMERICS, Changes
+from delegraph.partitioner.reasons import Changes, change_of, is_rounding
 from delegraph.partitioner.true_cost import Judge
-from delegraph.partitioner.work import Decision
+from delegraph.partitioner.work import FAST, Decision
 from delegraph.placer import Placer, Say
 from delegraph.record import placement_of
 from delegraph.request import EVERYWHERE, HOST, Request, Wishes, replayed, resolved
 
+NUMERICS = "numerics"
+"""The rule of a lever: results have to be exact."""
 LEVERS = 12
 """How many rules are tried for what lifting one would gain: those that keep most ops away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A rule that keeps ops off a device, and what lifting it would gain. ops: (graph, op). total_ns: the prediction
-    without it; saves_ns: how much less that is (nanojoules for energy); None where it could not be told."""
+    """A rule that keeps ops off a device, and what would be gained if the device took them. ops: (graph, op). total_ns:
+    the prediction with that; saves_ns: how much less that is (nanojoules for energy); None where it could not be told.
+    reason, advice: of the first of the ops."""
 
     device: str
     constraint: str
@@ -192,20 +198,31 @@ def _levers(stages: Sequence[Decision], placer: Placer) -> tuple[Lever, ...]:
             for position, answer in enumerate(answers):
                 is_core = stage.work.nodes[position].op.index in stage.work.host
                 if device in devices and not answer.runs and not is_core:
-                    groups.setdefault((device, answer.constraint), []).append((stage, position, answer))
-    now = sum(_total(stage) or 0 for stage in stages)
+                    rule = NUMERICS if _is_rounding(stage, device, position) else answer.constraint
+                    groups.setdefault((device, rule), []).append((stage, position, answer))
     is_known = all(_total(stage) is not None for stage in stages)
+    now = sum(_total(stage) or 0 for stage in stages)
     found = []
+    together: dict[str, int | None] = {}  # other rounding is allowed on all devices or on none
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    for place, ((device, constraint), members) in enumerate(ranked):
+    for place, ((device, rule), members) in enumerate(ranked):
+        total = None
+        if rule in together:
+            total = together[rule]
+        elif is_known and (place < LEVERS or rule == NUMERICS):
+            total = _without(stages, placer, device, rule)
+        if rule == NUMERICS:
+            together[rule] = total
         first = members[0][2]
-        total = _without(stages, placer, device, constraint) if is_known and place < LEVERS else None
+        advice = change_of(first)
+        if rule != NUMERICS and all(_rounds_too(stage, p, placer, device) for stage, p, _ in members):
+            advice = "; ".join(filter(None, [advice, FAST]))
         found.append(
             Lever(
                 device,
-                constraint,
+                rule,
                 first.reason,
-                first.advice,
+                advice,
                 tuple((stage.work.graph.index, stage.work.nodes[p].op.index) for stage, p, _ in members),
                 total,
                 None if total is None else max(0, now - total),
@@ -214,38 +231,64 @@ def _levers(stages: Sequence[Decision], placer: Placer) -> tuple[Lever, ...]:
     return tuple(sorted(found, key=lambda lever: -(lever.saves_ns or 0)))
 
 
+def _is_rounding(stage: Decision, device: str, position: int) -> bool:
+    return is_rounding(stage.work.asked[device][position], stage.work.answers[device][position])
+
+
+def _rounds_too(stage: Decision, position: int, placer: Placer, device: str) -> bool:
+    """Whether exact numerics would keep an op from a device that refuses it if nothing else did."""
+    slot = placer.request.slots.get(device)
+    profile = None if slot is None else profile_of(slot.info)
+    if profile is None or placer.request.numerics != "exact":
+        return False
+    node = stage.work.nodes[position]
+    return bool(Capability(profile).deviation(node.op.name, [spec.dtype for spec in feature_maps(node)]))
+
+
 def _total(stage: Decision) -> int | None:
     return None if stage.assignment.problem is None else sum(run.total_ns for run in stage.assignment.runs)
 
 
-def _without(stages: Sequence[Decision], placer: Placer, device: str, constraint: str) -> int | None:
-    """What the graphs are predicted to take if the device did not have that rule."""
-    total = 0
+def _without(stages: Sequence[Decision], placer: Placer, device: str, rule: str) -> int | None:
+    """What the graphs are predicted to take if the device did not have that rule; None where that would change nothing,
+    or can't be told."""
+    total, is_lifted = 0, False
     for stage in stages:
         answers = {name: list(found) for name, found in stage.work.answers.items()}
-        lifted = [p for p, answer in enumerate(answers[device]) if answer.constraint == constraint and not answer.runs]
+        lifted = []
+        for name, found in answers.items():
+            for position, answer in enumerate(found):
+                if rule == NUMERICS:
+                    takes = _is_rounding(stage, name, position)
+                else:
+                    takes = name == device and answer.constraint == rule and not answer.runs
+                    takes = takes and not _rounds_too(stage, position, placer, name)
+                if takes:
+                    found[position] = SUPPORTED
+                    lifted.append((stage.work.nodes[position].op.index, name))
         if not lifted:
             total += _total(stage) or 0
             continue
-        for position in lifted:
-            answers[device][position] = Support(Verdict.YES)
-        found = placer.what_if(replace(stage.work, answers=answers))
-        if found is None:
+        predicted = placer.what_if(replace(stage.work, answers=answers), lifted)
+        if predicted is None:
             return None
-        total += found
-    return total
+        total += predicted
+        is_lifted = True
+    return total if is_lifted else None
 
 
 def _numerics(levers: Sequence[Lever], request: Request) -> list[str]:
     """What would be gained by letting devices round otherwise."""
-    found = []
-    for lever in levers:
-        if lever.constraint == NUMERICS and lever.total_ns is not None:
-            found.append(
-                f"{len(lever.ops)} ops stay off {lever.device} because it would round otherwise; with numerics='fast' "
-                f"the prediction is {amount(lever.total_ns, request.objective)}"
-            )
-    return found
+    found = [lever for lever in levers if lever.constraint == NUMERICS and lever.total_ns is not None]
+    if not found or found[0].total_ns is None:
+        return []
+    ops = len({op for lever in found for op in lever.ops})
+    what = f"{ops} ops stay" if ops != 1 else "1 op stays"
+    devices = ", ".join(lever.device for lever in found)
+    predicted = (
+        f"predicted are {amount(found[0].total_ns, request.objective)}" if found[0].saves_ns else "nothing is saved"
+    )
+    return [f"{what} off {devices}, which would round otherwise; with numerics='fast' (--numerics fast) {predicted}"]
 
 
 def _table(stages: Sequence[Decision], placer: Placer) -> CostTable:

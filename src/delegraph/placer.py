@@ -7,7 +7,7 @@ compiles as if there were no partitioner.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime.plan import Excluded
 from delegraph.cutting import segments_of
 from delegraph.partitioner.segments import cut_segments
-from delegraph.partitioner.work import Assignment, Decision, GraphWork, by_order, has_choice
+from delegraph.partitioner.work import FAST, Assignment, Decision, GraphWork, by_order, has_choice
 from delegraph.request import Request
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class Placer:
         work = self._work(graph, nodes, needed, excluded)
         self._expect_places(work)
         if self.request.given is not None:
-            decision = self._given(work)
+            decision = self._given(work, is_first=not excluded)
         elif self._is_weighed(work):
-            decision = self._weighed(work)
+            decision = self._weighed(work, is_first=not excluded)
         else:
             decision = self._decided(work, by_order(work), notes=self._why(work))
         return decision, list(decision.cuts)
@@ -121,7 +121,7 @@ class Placer:
             return Support(Verdict.NO, "excluded", "it was excluded", "remove the exclusion")
         if answer.verdict is Verdict.DEVIATES and self.request.numerics == "exact":
             reason = f"{answer.reason}, and numerics='exact' was asked for"
-            return Support(Verdict.NO, answer.constraint, reason, "allow other rounding: numerics='fast'")
+            return Support(Verdict.NO, answer.constraint, reason, FAST)
         return answer
 
     def _expect_places(self, work: GraphWork) -> None:
@@ -132,12 +132,17 @@ class Placer:
                 reason = answers[position].reason if answers else "no device"
                 raise DelegateError(device, ErrorCode.UNSUPPORTED, f"{node.place}: {reason}")
 
-    def what_if(self, work: GraphWork) -> int | None:
-        """What other work is predicted to take in all, None where that can't be told."""
+    def what_if(self, work: GraphWork, lifted: Collection[tuple[int, str]]) -> int | None:
+        """What other work is predicted to take in all, None where that can't be told. lifted: (op, device) whose costs
+        have to be known for that."""
         from delegraph.partitioner.problem import NoEnergyModel
 
         try:
-            runs = self._solved(work, self._costing.table(work)).assignment.runs
+            table = self._costing.table(work)
+            rows = table.of_graph(work.graph.index)
+            if not all(op in rows and device in rows[op].costs for op, device in lifted):
+                return None
+            runs = self._solved(work, table).assignment.runs
         except (DelegateError, InvalidArgument, NoEnergyModel):
             return None
         return sum(run.total_ns for run in runs)
@@ -161,8 +166,9 @@ class Placer:
         has_several = any(len(work.domain(position)) > 1 for position in range(len(work.nodes)))
         return (self.request.why_by_order,) if self.request.why_by_order and has_several else ()
 
-    def _weighed(self, work: GraphWork) -> Decision:
-        """By cost; what a device refuses as a whole segment is taken from it, and the search repeated."""
+    def _weighed(self, work: GraphWork, *, is_first: bool) -> Decision:
+        """By cost; what a device refuses as a whole segment is taken from it, and the search repeated. is_first:
+        nothing has failed yet; behind a failure nothing that the user asked for may keep the model from running."""
         while True:
             try:
                 table = self._costing.table(work)
@@ -170,7 +176,12 @@ class Placer:
                 log.warning("%s could not be measured, the order decides: %s", exc.device, exc.message)
                 note = f"{exc.device} could not be measured, so that the order of the devices decides: {exc.message}"
                 return self._decided(work, by_order(work), notes=(note,))
-            decision = self._solved(work, table)
+            try:
+                decision = self._solved(work, table)
+            except InvalidArgument:
+                if is_first:
+                    raise
+                return self._decided(work, by_order(work))
             refused = None if self._replays else self._refused(work, decision.cuts)
             if refused is None:
                 return decision
@@ -204,15 +215,17 @@ class Placer:
 
     # --- as given
 
-    def _given(self, work: GraphWork) -> Decision:
-        """As the placement says; with costs where they are wanted."""
+    def _given(self, work: GraphWork, *, is_first: bool) -> Decision:
+        """As the placement says; with costs where they are wanted. Behind a failure, segments are not insisted on."""
         from delegraph.partitioner.given import check_limits, cuts_of, devices_of
 
         assert self.request.given is not None
         devices = devices_of(self.request.given, work)
-        cuts = cuts_of(self.request.given, work, devices, self._cut(work, devices))
-        check_limits(cuts, self._limits(), work)
-        for cut, segment in () if self._replays else segments_of(work, cuts):
+        cuts = self._cut(work, devices)
+        if is_first:
+            cuts = cuts_of(self.request.given, work, devices, cuts)
+            check_limits(cuts, self._limits(), work)
+        for cut, segment in segments_of(work, cuts) if is_first and not self._replays else ():
             answer = self._slots[cut.device].check(segment)
             if not answer.runs and answer.constraint != "device.failed":
                 first, last = cut.nodes[0].op.index, cut.nodes[-1].op.index

@@ -18,7 +18,7 @@ from delegraph.core.abi.native.plugin import BrokenDelegate, PluginSpec, check_d
 from delegraph.core.abi.protocols import Delegate
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.errors import DelegraphError, InvalidArgument
-from delegraph.core.runtime.forks import RenewedLock
+from delegraph.core.forks import RenewedLock
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

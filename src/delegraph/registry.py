@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from delegraph.core.abi.protocols import Delegate, Device
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.forks import RenewedLock
 from delegraph.core.runtime.border import DeviceSlot
-from delegraph.core.runtime.forks import RenewedLock
 from delegraph.core.runtime.health import Health
 
 REFERENCE = "reference"

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-import threading
+import statistics
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from delegraph.core.abi.values import GraphView
+from delegraph.core.forks import RenewedLock
 from delegraph.core.runtime.packs import PackStore
 
 if TYPE_CHECKING:
-    from delegraph.core.abi.values import DeviceInfo, GraphView
+    from delegraph.core.abi.values import DeviceInfo
     from delegraph.core.devices.calibration import Peaks
     from delegraph.core.devices.timer import Progress
     from delegraph.core.devices.timing import Timing, TimingBook
+    from delegraph.core.runtime.border import DeviceSlot
 
 _in_process: dict[str, bytes] = {}
 """What is kept of calibrations where the store is switched off, by key."""
@@ -22,7 +29,7 @@ _in_process: dict[str, bytes] = {}
 _books: dict[str, TimingBook] = {}
 """Cost books by key: read once a process."""
 
-_lock = threading.RLock()
+_guard = RenewedLock()
 """Of the two above; and one calibration at a time: two at once would measure each other."""
 
 
@@ -55,7 +62,7 @@ def kept_costs(info: DeviceInfo) -> TimingBook | None:
     from delegraph.core.devices.timer import costs_key, kept_book
 
     key = _text(costs_key(info))
-    with _lock:
+    with _guard.lock:
         found = _books.get(key)
         if found is None:
             found = kept_book(info, _get)
@@ -71,11 +78,11 @@ def measured_costs(info: DeviceInfo, *, progress: Progress | None = None) -> Tim
         DelegateError: the device failed, or takes none of the ops that it is calibrated with.
     """
     from delegraph import registry
-    from delegraph.core.devices.timer import calibrated_book
+    from delegraph.core.devices.timer import calibrated_book, keep_book
     from delegraph.core.runtime.border import PREPARE_LIMIT_S
 
     slot = registry.slot(info)
-    with _lock:
+    with _guard.lock:
         found = kept_costs(info)
         if found is not None:
             return found
@@ -83,7 +90,43 @@ def measured_costs(info: DeviceInfo, *, progress: Progress | None = None) -> Tim
         def measure() -> TimingBook:
             return calibrated_book(slot.device(), shared_packs(), _get, _put, progress=progress)
 
-        return _remembered(info, slot.bounded("calibrate", measure, PREPARE_LIMIT_S))
+        book = slot.bounded("calibrate", measure, PREPARE_LIMIT_S)
+        if not book.step_ns:
+            book = replace(book, step_ns=_step_ns(slot, book))
+            keep_book(info, _put, book)
+        return _remembered(info, book)
+
+
+def _step_ns(slot: DeviceSlot, book: TimingBook) -> int:
+    """What a step of a plan takes beyond the run on the device: binding, staging, and a thread of its own for a device
+    that may hang. At least 1; of a segment so small that nothing else counts."""
+    from delegraph.core.devices.timing import predicted_segment
+    from delegraph.core.devices.timing_segments import chain
+    from delegraph.core.graph.dtype import DType
+    from delegraph.core.runtime.loaded import LoadedSegment
+
+    for dtype in (DType.INT8, DType.FLOAT32):
+        segment = chain(dtype, 1)
+        if not slot.supports(GraphView(segment.graph, segment.nodes))[0].runs:
+            continue
+        artifact = slot.compile(segment, shared_packs(), {})
+        loaded = LoadedSegment(segment, slot, artifact, shared_packs())
+        spec = segment.specs[segment.inputs[0]]
+        source, target = (np.ones(spec.shape, spec.dtype.numpy) for _ in range(2))
+        times = []
+        for _ in range(STEPS):
+            start = time.perf_counter()
+            if loaded.is_watched:
+                loaded.start([source], STEP_LIMIT_S).finish()
+            else:
+                loaded.run([source], [target])
+            times.append(time.perf_counter() - start)
+        return max(1, round(statistics.median(times) * 1e9) - predicted_segment(book, segment))
+    return 1
+
+
+STEPS, STEP_LIMIT_S = 200, 60.0
+"""Runs that tell what a step takes, and how long one of them may."""
 
 
 def add_timings(info: DeviceInfo, timings: Iterable[Timing]) -> TimingBook:
@@ -94,7 +137,7 @@ def add_timings(info: DeviceInfo, timings: Iterable[Timing]) -> TimingBook:
     """
     from delegraph.core.devices.timer import keep_book
 
-    with _lock:
+    with _guard.lock:
         book = measured_costs(info).with_timings(timings)
         keep_book(info, _put, book)
         return _remembered(info, book)

@@ -169,7 +169,7 @@ def use(model):
     dg.load_delegate(sys.argv[1])
 
 with registered(EchoDelegate("it", lambda node: True, may_hang=True)):
-    model = dg.compile(chain(), devices=["echo:it", "cpu"])
+    model = dg.compile(chain(), devices=["echo:it"])
     use(model)
     held, never = threading.Event(), threading.Event()
     def hold():
@@ -182,7 +182,7 @@ with registered(EchoDelegate("it", lambda node: True, may_hang=True)):
     held.wait()
     child = os.fork()
     if not child:
-        faulthandler.dump_traceback_later(8, exit=True)  # says where a child waits for a thread that it has not
+        faulthandler.dump_traceback_later(60, exit=True)  # says where a child waits for a thread that it has not
         use(model)
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from delegraph.core.abi.native import structs
 from delegraph.core.abi.native.structs import ABI_MAJOR, ABI_MINOR, BadStruct
 from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.forks import RenewedLock
 
 log = logging.getLogger("delegraph")
 
@@ -52,7 +52,7 @@ def _log(level: int, message: bytes | None) -> None:
 
 
 _libraries: dict[Path, Library] = {}
-_lock = threading.Lock()
+_guard = RenewedLock()
 
 _LOG = structs.Log(_log)
 _NOW_NS = structs.NowNs(lambda: time.monotonic_ns())
@@ -97,7 +97,7 @@ def _release(release: Callable[[int], None], pointer: int, parents: tuple[object
 
 def open_library(path: Path) -> Library:
     """The library of that file, opened once for the life of the process. Raises as ``Library`` does."""
-    with _lock:
+    with _guard.lock:
         if path not in _libraries:
             _libraries[path] = Library(path)
         return _libraries[path]

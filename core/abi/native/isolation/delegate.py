@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from delegraph.core.abi.values import (
     Support,
 )
 from delegraph.core.errors import InvalidArgument
+from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.graph import Array
 
 _numbers = itertools.count(1)
@@ -56,7 +56,7 @@ class IsolatedDelegate(Delegate):
     def __init__(self, spec: PluginSpec, options: Options | None = None, patience: Patience | None = None) -> None:
         self._spec, self._options = spec, encoding.plain_options(options or {})
         self.patience = patience or Patience()
-        self._lock = threading.RLock()
+        self._guard = RenewedLock()
         self._child: Child | None = None
         self.name = self.version = ""
         self._infos: tuple[DeviceInfo, ...] = ()
@@ -81,14 +81,14 @@ class IsolatedDelegate(Delegate):
 
     def child(self) -> Child:
         """The child, started anew if it is gone (or another process's). Raises as the class says."""
-        with self._lock:
+        with self._guard.lock:
             if self._child is None or not self._child.is_usable:
                 self._child = self._started()
             return self._child
 
     def close(self) -> None:
         """Ends the child; a later use starts a fresh one."""
-        with self._lock:
+        with self._guard.lock:
             child, self._child = self._child, None
         if child is not None:
             child.close()
@@ -127,7 +127,7 @@ class IsolatedDevice(Device):
     def __init__(self, delegate: IsolatedDelegate, info: DeviceInfo, options: dict[str, Any]) -> None:
         self.info = info
         self._delegate, self._options = delegate, options
-        self._lock = threading.RLock()
+        self._guard = RenewedLock()
         self._child: Child | None = None
         self._number = 0
         self._is_closed = False
@@ -135,7 +135,7 @@ class IsolatedDevice(Device):
 
     def _reopen(self) -> Child:
         """The child in which the device is open."""
-        with self._lock:
+        with self._guard.lock:
             if self._is_closed:
                 raise DelegateError(self.info.id, ErrorCode.DEVICE_LOST, "the device is closed")
             if self._child is None or not self._child.is_usable:
@@ -251,7 +251,7 @@ class IsolatedDevice(Device):
 
     def close(self) -> None:
         """Closes the device; a child that is busy with a call of it is killed."""
-        with self._lock:
+        with self._guard.lock:
             self._is_closed, child, self._child = True, self._child, None
         if child is not None and child.is_usable:
             child.release("device", self._number)

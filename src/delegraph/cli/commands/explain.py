@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from delegraph.explanation import Explanation
     from delegraph.partitioner.diff import OpDifference
-    from delegraph.partitioner.placement import Candidate, OpPlacement, Placement
+    from delegraph.partitioner.placement import Candidate, Placement
 
 SHOW = "-"
 """The value of ``--costs`` without a file."""
+LEVERS = 10
+"""How many rules are shown."""
 
 
 @click.command()
@@ -34,6 +36,7 @@ SHOW = "-"
     help="exact: LiteRT's reference results; fast: also devices that round otherwise.",
 )
 @click.option("--op", "ops", type=int, multiple=True, metavar="N", help="Show all about one op. May be repeated.")
+@click.option("--ops", "each", is_flag=True, help="Show every op on a line of its own.")
 @click.option(
     "--costs",
     is_flag=False,
@@ -55,6 +58,7 @@ def command(
     devices: list[str] | None,
     numerics: str,
     ops: tuple[int, ...],
+    each: bool,
     costs: str | None,
     save_costs: str | None,
     save: str | None,
@@ -107,13 +111,13 @@ def command(
     elif ops:
         _show_ops(found.placement, ops)
     else:
-        _show(found, with_costs=costs == SHOW)
+        _show(found, with_costs=costs == SHOW, each=each)
 
 
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
-def _show(found: Explanation, *, with_costs: bool) -> None:
+def _show(found: Explanation, *, with_costs: bool, each: bool) -> None:
     from delegraph.partitioner.placement_text import summary
 
     for line in summary(found.placement):
@@ -124,8 +128,10 @@ def _show(found: Explanation, *, with_costs: bool) -> None:
     render.heading("ops")
     if with_costs:
         _show_costs(found)
-    else:
+    elif each:
         _show_reasons(found.placement)
+    else:
+        _show_groups(found.placement)
     _show_levers(found)
 
 
@@ -154,8 +160,8 @@ def _show_segments(placement: Placement) -> None:
     render.table(head, rows, right=("#", "graph", "n", "launch", "compute", "copies", "total"))
 
 
-def _ranges(ops: Sequence[int]) -> str:
-    """Numbers in words: ``0-12, 14``."""
+def _ranges(ops: Sequence[int], *, shortest: bool = True) -> str:
+    """Numbers in words: ``0-12, 14``; shortest: of many ranges only some."""
     parts: list[list[int]] = []
     for op in sorted(ops):
         if parts and op == parts[-1][1] + 1:
@@ -163,23 +169,48 @@ def _ranges(ops: Sequence[int]) -> str:
         else:
             parts.append([op, op])
     texts = [str(a) if a == b else f"{a}-{b}" for a, b in parts]
-    return ", ".join(texts) if len(texts) <= 6 else ", ".join([*texts[:5], f"... {texts[-1]}"])
+    return ", ".join(texts) if len(texts) <= 6 or not shortest else ", ".join([*texts[:5], f"... {texts[-1]}"])
+
+
+def _show_groups(placement: Placement) -> None:
+    """Ops by where and why. What refused them is among the levers, and with --ops or --op."""
+    from delegraph.partitioner.placement_text import amount, groups
+
+    has_calls = any(row.graph for row in placement.rows)
+    head = [*(["graph"] if has_calls else []), "device", "n", "predicted", "operators", "why", "ops"]
+    rows = []
+    for group in groups(placement):
+        shown = (
+            group.device,
+            len(group.rows),
+            amount(group.predicted, placement.objective),
+            group.names,
+            group.why,
+            _ranges([row.op for row in group.rows], shortest=False),
+        )
+        rows.append((group.graph, *shown) if has_calls else shown)
+    render.table(head, rows, right=("graph", "n", "predicted"))
 
 
 def _show_reasons(placement: Placement) -> None:
-    from delegraph.partitioner.placement_text import amount
+    """One line per op; what several refusals say is said once, below."""
+    from delegraph.partitioner.placement_text import amount, value_of
 
+    numbers: dict[str, int] = {}
     rows = []
     for row in placement.rows:
         cost = row.cost
-        value = None if cost is None else cost.energy_nj if placement.objective == "energy" else cost.time_ns
-        rows.append((row.graph, row.op, row.name, row.device, amount(value, placement.objective), _why(row)))
-    render.table(("graph", "op", "name", "device", "predicted", "why"), rows, right=("graph", "op", "predicted"))
-
-
-def _why(row: OpPlacement) -> str:
-    """The reason, with what the named devices that refuse it say."""
-    return "; ".join([row.reason, *(f"{device}: {text}" for device, text in row.refusals.items())])
+        value = None if cost is None else value_of(cost, placement.objective)
+        refusals = [f"{device}: {why}" for device, why in row.refusals.items()]
+        marks = ", ".join(str(numbers.setdefault(text, len(numbers) + 1)) for text in refusals)
+        shown = amount(value, placement.objective)
+        rows.append((row.graph, row.op, row.name, row.device, shown, row.reason, f"[{marks}]" if marks else ""))
+    head = ("graph", "op", "name", "device", "predicted", "why", "refused by")
+    render.table(head, rows, right=("graph", "op", "predicted"))
+    if numbers:
+        render.line()
+        for text, number in numbers.items():
+            render.line(f"[{number}] {text}")
 
 
 def _show_costs(found: Explanation) -> None:
@@ -214,14 +245,28 @@ def _show_levers(found: Explanation) -> None:
 
     if not found.levers:
         return
+    shown = found.levers[:LEVERS]
     render.line()
-    render.heading("what keeps ops off the devices, and what lifting it would gain")
-    rows = []
-    for lever in found.levers:
-        gain = "" if lever.saves_ns is None else amount(lever.saves_ns, found.placement.objective)
-        ops = _ranges([op for graph, op in lever.ops if graph == 0]) or f"{len(lever.ops)} in called graphs"
-        rows.append((lever.device, lever.constraint, len(lever.ops), ops, gain, lever.reason, lever.advice))
-    render.table(("device", "rule", "n", "ops", "gain", "what it says", "what to do"), rows, right=("n", "gain"))
+    render.heading("what keeps ops off the devices, and what would be saved if they went there")
+    for lever in shown:
+        saves = {None: "not known", 0: "nothing"}.get(lever.saves_ns) or amount(
+            lever.saves_ns, found.placement.objective
+        )
+        ops = _ranges([op for graph, op in lever.ops if graph == 0]) or "of called graphs"
+        n = f"{len(lever.ops)} op{'s' if len(lever.ops) != 1 else ''}"
+        render.line(f"{saves:<10}{lever.device}  {lever.constraint}  {n}: {ops}")
+        others = len(_reasons(found.placement, lever.device, lever.ops)) - 1
+        render.line(f"{'':10}{lever.reason}" + (f" (and {others} more like it)" if others > 0 else ""))
+        if lever.advice:
+            render.line(f"{'':10}-> {lever.advice}")
+    if len(found.levers) > len(shown):
+        render.line(f"and {len(found.levers) - len(shown)} rules more: --json")
+
+
+def _reasons(placement: Placement, device: str, ops: Sequence[tuple[int, int]]) -> set[str]:
+    wanted = set(ops)
+    rows = (row for row in placement.rows if (row.graph, row.op) in wanted)
+    return {reason for row in rows if (reason := row.refusals.get(device)) is not None}
 
 
 def _show_ops(placement: Placement, ops: Sequence[int]) -> None:
