@@ -99,17 +99,25 @@ def as_given(
     devices: Sequence[str],
     cuts: Sequence[Cut],
     estimates: SegmentEstimates | None = None,
+    objective: str = "latency",
 ) -> Assignment:
-    """A given assignment, cut in a given way, with its costs: what it is predicted to take."""
+    """A given assignment, cut in a given way, with its costs: what it is predicted to take.
+
+    Raises:
+        NoEnergyModel: energy is the objective, and some device's is not known.
+    """
     domains = [[device] for device in devices]
     problem = _problem(work, table, domains)
     ids = [device.id for device in problem.devices]
     position = {node.op.index: p for p, node in enumerate(work.nodes)}
     runs = [(ids.index(cut.device), tuple(position[node.op.index] for node in cut.nodes)) for cut in cuts]
-    judge = Judge(problem, None if estimates is None else _by_position(work, ids, estimates))
+    of_energy = objective == "energy"
+    if of_energy:
+        problem = problem.with_costs(_energy(work, table, problem))
+    judge = Judge(problem, None if estimates is None or of_energy else _by_position(work, ids, estimates))
     costs = judge.run_costs([ids.index(device) for device in devices], runs)
     return Assignment(
-        tuple(devices), tuple(map(tuple, domains)), problem, None, costs, cpu_alone(work, table, of_energy=False)
+        tuple(devices), tuple(map(tuple, domains)), problem, None, costs, cpu_alone(work, table, of_energy)
     )
 
 

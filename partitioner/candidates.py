@@ -10,7 +10,7 @@ from itertools import combinations
 
 from delegraph.partitioner.elimination import TooWide
 from delegraph.partitioner.ilp import Budget, Wide, minimise_wide
-from delegraph.partitioner.problem import Problem
+from delegraph.partitioner.problem import NEVER, Problem
 from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of, surrogate_cost
 
 _ALL_SUBSETS = 5
@@ -69,27 +69,29 @@ class Search:
         self.bound = max(own + min(problem.launches[d] for d in self._subsets[0]), path)
         return found + more
 
-    def on_subsets(self) -> list[Candidate]:
-        """The minima over fewer devices, with λ = 0 and 1."""
-        problem, rest, surrogate = self._problem, self._subsets[1:], self._surrogate
+    def on_subsets(self, least: int = NEVER) -> list[Candidate]:
+        """The minima over fewer devices, with λ = 0 and 1. least: TRUE of what is known; subsets whose launches alone,
+        on top of the least sums over all devices, are no less are left out."""
+        problem, surrogate = self._problem, self._surrogate
         weights = [weight for weight in self._weights if weight in (0, 1)]
         found: list[Candidate] = []
         if surrogate is None:
             return found
+        launches = {s: sum(problem.launches[d] for d in s) for s in self._subsets}
+        values = dict.fromkeys(self._subsets, self._values[0])  # a subset's are no less than those of all devices
+        rest = [s for s in self._subsets[1:] if values[s][0] + launches[s] < least]
         if surrogate.order.entries * len(rest) * (len(weights) + 1) <= _ENTRIES_AT_ONCE:
-            found, values = _minima(problem, surrogate, rest, weights)
+            found, own = _minima(problem, surrogate, rest, weights)
+            values |= zip(rest, own, strict=True)
         else:
             most = max(1, _OPS_APART // len(problem.ops))
-            if len(rest) > most:
-                rest, self._is_complete = sorted(rest, key=lambda s: (abs(len(s) - 2), problem.host not in s))[:most], False
-            values = []
+            rest = sorted(rest, key=lambda s: (abs(len(s) - 2), problem.host not in s))[:most]
             for subset in rest:
                 more, own = _minima(problem, Surrogate(problem, _within(problem, subset)), [subset], weights)
-                found, values = found + more, values + own
+                found += more
+                values[subset] = own[0]
         if self._is_complete:
-            both = zip(self._subsets, self._values + values, strict=True)
-            least = min(max(own + sum(problem.launches[d] for d in s), path) for s, (own, path) in both)
-            self.bound = max(self.bound, least)
+            self.bound = max(self.bound, min(max(own + launches[s], path) for s, (own, path) in values.items()))
         return found
 
     def _wide(self) -> list[Candidate]:
@@ -110,7 +112,6 @@ class Search:
             if not weight:
                 self.bound = wide.bound + min(problem.launches[d] for d in self._subsets[0])
         return found
-
 
     def _pairs(self) -> list[Candidate]:
         """The minima on the host and one other device, where that is narrow enough."""

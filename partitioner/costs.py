@@ -227,7 +227,7 @@ def read_answer(item: Reader) -> Support:
     """What ``answer_json`` makes."""
     verdicts = {verdict.value: verdict for verdict in Verdict}
     verdict = item["verdict"]
-    if verdict.value not in verdicts:
+    if verdict.value not in list(verdicts):
         raise verdict.wrong(f"one of {', '.join(verdicts)}")
     constraint, reason, advice, value, limit = (
         field.text() if (field := item.get(name)) else ""

@@ -7,6 +7,7 @@ to be one that a device can run in one go.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from delegraph.core.abi.values import Cut, Limits
 from delegraph.core.errors import InvalidArgument
@@ -16,26 +17,38 @@ from delegraph.partitioner.placement import CORE, FOLDED, OpPlacement, Placement
 from delegraph.partitioner.work import GraphWork
 
 
-def check_model(placement: Placement, graphs: GraphSet, devices: Sequence[str]) -> None:
-    """Raises InvalidArgument unless the placement names the model's ops, and only these devices."""
+def check_model(
+    placement: Placement,
+    graphs: GraphSet,
+    devices: Sequence[str],
+    unavailable: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Raises InvalidArgument unless the placement names ops of the model, and only these devices. unavailable: device →
+    why it can't be used."""
     known = (*devices, CORE, FOLDED)
     rows = {(row.graph, row.op): row for row in placement.rows}
+    if not rows and any(graph.ops for graph in graphs.graphs):
+        raise InvalidArgument("placement.ops", "every op that is to be run", "none", "give each its device")
     for row in placement.rows:
-        ops = graphs.graphs[row.graph].all_ops if row.graph < len(graphs.graphs) else ()
+        if row.graph >= len(graphs.graphs):
+            n = len(graphs.graphs)
+            raise _wrong(
+                row, f"a graph of {graphs.source}", f"{row.graph}, and it has {n}", "graphs are counted from 0"
+            )
+        ops = graphs.graphs[row.graph].all_ops
         name = next((op.name for op in ops if op.index == row.op), None)
         if name is None:
-            raise _wrong(row, f"an op of {graphs.source}", f"none of {len(ops)} in graph {row.graph} has that number")
+            none = f"none of that number among the {len(ops)} of the graph"
+            raise _wrong(row, f"an op of {graphs.source}", none, "remove it, or take the placement of this model")
         if row.name and row.name != name:
-            raise _wrong(row, name, row.name, "the placement is of another model")
+            raise _wrong(row, name, row.name, "the placement is of another model: write one with delegraph explain")
+        if row.device in unavailable:
+            why = unavailable[row.device]
+            raise _wrong(
+                row, "a device that can be used", f"{row.device}: {why}", f"put it on one of {', '.join(devices)}"
+            )
         if row.device not in known:
             raise _wrong(row, f"one of the devices {', '.join(devices)}", repr(row.device), "name it among the devices")
-    for graph in graphs.graphs:
-        missing = [op for op in graph.ops if (graph.index, op.index) not in rows]
-        if missing and any(row.graph == graph.index for row in placement.rows):
-            raise InvalidArgument(
-                "placement.ops", f"every op of graph {graph.index}",
-                f"nothing for op {missing[0].index} {missing[0].name}", "add it",
-            )  # fmt: skip
     for segment in placement.segments:
         for op in segment.ops:
             found = rows.get((segment.graph, op))
@@ -48,19 +61,29 @@ def check_model(placement: Placement, graphs: GraphSet, devices: Sequence[str]) 
 
 
 def devices_of(placement: Placement, work: GraphWork) -> tuple[str, ...]:
-    """Device per node ("" for core). Where a device has failed on an op, the next that takes it stands in.
+    """Device per node ("" for core). Where a device has failed on an op, the next that takes it stands in; nodes of
+    which the placement says nothing at all (their shapes were not known when it was made) go by the order.
 
     Raises:
-        InvalidArgument: a device does not take an op that is on it.
+        InvalidArgument: a device does not take an op that is on it; only some of the nodes are in the placement.
     """
     rows = {row.op: row for row in placement.rows if row.graph == work.graph.index}
+    missing = unspoken(placement, work)
+    spoken = {row.op for row in rows.values() if row.device not in (CORE, FOLDED)}
+    if missing and any(node.op.index in spoken for node in work.nodes):
+        node = work.nodes[missing[0]]
+        raise InvalidArgument(
+            "placement.ops", f"every op of graph {work.graph.index}",
+            f"nothing for op {node.op.index} {node.op.name}",
+            f"put it on one of {', '.join(work.takers(missing[0]))}",
+        )  # fmt: skip
     found = []
     for position, node in enumerate(work.nodes):
         row, op = rows.get(node.op.index), node.op.index
         if op in work.host:
             found.append("")
             continue
-        if row is None:  # a graph that the placement does not speak of
+        if row is None or row.decided_by in (CORE, FOLDED):  # it was not known yet that it has to be placed
             found.append((work.domain(position) or [""])[0])
             continue
         answer = work.answers[row.device][position] if row.device in work.answers else None
@@ -71,9 +94,17 @@ def devices_of(placement: Placement, work: GraphWork) -> tuple[str, ...]:
         elif answer.constraint == "device.failed":
             found.append((work.domain(position) or [""])[0])
         else:
-            others = ", ".join(work.takers(position)) or "no other"
-            raise _wrong(row, f"an op that {row.device} takes", answer.reason, f"it may run on {others}")
+            others = f"put it on one of {', '.join(work.takers(position)) or 'no other'}"
+            advice = f"{answer.advice}, or {others}" if answer.advice else others
+            raise _wrong(row, f"an op that {row.device} takes", answer.reason, advice)
     return tuple(found)
+
+
+def unspoken(placement: Placement, work: GraphWork) -> list[int]:
+    """Positions of the nodes that are to be run and of which the placement says nothing."""
+    rows = {row.op for row in placement.rows if row.graph == work.graph.index}
+    ops = [node.op.index for node in work.nodes]
+    return [position for position, op in enumerate(ops) if op not in rows and op not in work.host]
 
 
 def cuts_of(placement: Placement, work: GraphWork, devices: Sequence[str], derived: Sequence[Cut]) -> list[Cut]:
@@ -98,7 +129,8 @@ def cuts_of(placement: Placement, work: GraphWork, devices: Sequence[str], deriv
         members = sorted(position[op] for op in segment.ops)
         for p in members:
             if p in label:
-                raise InvalidArgument(_place(segment), "ops of no other segment", f"op {work.nodes[p].op.index}")
+                found = f"op {work.nodes[p].op.index} again"
+                raise InvalidArgument(_place(segment), "each op in one segment", found, "take it out of one of them")
             label[p] = segment
             group[p] = members[0]
     order = _order(group, [set(wait) for wait in effects.order(work.graph, work.nodes)])
@@ -162,8 +194,9 @@ def check_limits(cuts: Sequence[Cut], limits: Mapping[str, Limits], work: GraphW
         own = [cut for cut in cuts if cut.device == device]
         if limit.max_segments is not None and len(own) > limit.max_segments:
             raise InvalidArgument(
-                "placement", f"at most {limit.max_segments} segments on {device}", f"{len(own)}", "merge or move some"
-            )
+                "placement", f"no more segments on {device} than {limit.max_segments}", f"{len(own)}",
+                "move ops to other devices until what is left can run in one go",
+            )  # fmt: skip
         for cut in own:
             if len(cut.nodes) < limit.min_ops:
                 op = cut.nodes[0].op.index

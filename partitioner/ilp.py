@@ -150,7 +150,7 @@ def _descended(
 def _by_highs(
     highspy: Any, judge: Judge, setting: Setting, domains: Sequence[tuple[int, ...]], budget: Budget
 ) -> Wide | None:
-    """The linear program, and more work on its solution while the gap is too large; None if the solver gives nothing."""
+    """The linear program, and more work on its solution while the gap is too large; None if that gives nothing."""
     program = program_of(judge.problem, setting.entries, domains)
     relaxation = _Relaxation(highspy, program, budget)
     if relaxation.values is None:

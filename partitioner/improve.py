@@ -71,8 +71,8 @@ def improved(
 ) -> tuple[int, ...]:
     """An assignment of at most the same TRUE: segments, then ops at boundaries, then both sides of a boundary, go to a
     neighbour's device while that makes it less; from the second round on only near what the last one changed.
-    Deterministic: the first move that pays is taken, in the order of the ops; bounded by PASSES and by ``work``, the op positions that are scheduled. kept: ops that stay where they are. near:
-    those to start with, if not with all.
+    Deterministic: the first move that pays is taken, in the order of the ops; bounded by PASSES and by ``work``, the op
+    positions that are scheduled. kept: ops that stay where they are. near: those to start with, if not with all.
 
     Must hold on entry: the assignment keeps the limits; so does the one returned.
     """

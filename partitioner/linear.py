@@ -21,6 +21,7 @@ import numpy.typing as npt
 from delegraph.partitioner.problem import COST_LIMIT, IntArray, Problem
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,15 +91,15 @@ class _Builder:
         self._n_rows = 0
 
     def build(self) -> Program:
-        free = np.flatnonzero(self._is_free)
-        self._rows(len(free), 1.0, 1.0, [(np.broadcast_to(self._x[free].T[d], len(free)), 1.0) for d in range(self._x.shape[1])])
+        x = self._x[self._is_free]
+        self._rows(len(x), 1.0, 1.0, [(x[:, d], 1.0) for d in range(x.shape[1])])
         self._add_groups()
         self._add_order()
         sure = np.flatnonzero(~self._is_free)
         only = np.where(self._is_free, -1, self._may.argmax(axis=1))
         constant = int(self._direct[sure, only[sure]].sum())
         costs = np.concatenate([self._direct[self._x >= 0], *self._column_costs])
-        row, column, value = map(np.concatenate, (self._row, self._column, self._value))
+        row, column, value = np.concatenate(self._row), np.concatenate(self._column), np.concatenate(self._value)
         kept = column >= 0
         row, column, value = row[kept], column[kept], value[kept]
         order = np.argsort(row, kind="stable")
@@ -116,9 +117,7 @@ class _Builder:
             only=only[:-1],
         )
 
-    def _rows(
-        self, n: int, lower: float | FloatArray, upper: float, terms: Sequence[tuple[IntArray, float]]
-    ) -> None:
+    def _rows(self, n: int, lower: float | FloatArray, upper: float, terms: Sequence[tuple[IntArray, float]]) -> None:
         """n rows. terms: (column in each row or -1 for none, factor)."""
         rows = self._n_rows + np.arange(n)
         self._n_rows += n
@@ -157,9 +156,10 @@ class _Builder:
         pays = alone[group] & reads & ~sure[:, None]
         rows, devices = np.nonzero(pays)
         np.add.at(self._direct, (reader[rows], devices), price[group[rows], devices])
-        self._link(open_ & ~alone, source, np.nonzero((open_ & ~alone)[group] & reads & ~sure[:, None]))
+        linked = open_ & ~alone
+        self._link(linked, source, np.nonzero(linked[group] & reads & ~sure[:, None]))
 
-    def _link(self, linked: npt.NDArray[np.bool_], source: npt.NDArray[np.bool_], readers: tuple[IntArray, ...]) -> None:
+    def _link(self, linked: BoolArray, source: BoolArray, readers: tuple[IntArray, ...]) -> None:
         """Columns r for each (group, device) that is linked, and the rows of its readers, (reader's row, device)."""
         groups, x, entry = self._problem.groups, self._x, self._entry
         n = x.shape[1]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delegraph.core.abi.values import Support
+from delegraph.core.abi.values import Support, Verdict
 from delegraph.core.errors import InvalidArgument
 from delegraph.partitioner.costs import Cost, answer_json, read_answer, read_cost
 from delegraph.partitioner.json_reader import Reader, read_json
@@ -74,6 +74,12 @@ class OpPlacement:
     def cost_on(self, device: str) -> Cost | None:
         """What the op is predicted to cost there."""
         return next((c.cost for c in self.candidates if c.device == device), None)
+
+    @property
+    def deviation(self) -> str:
+        """How its result differs from the reference's where it is; "" if it does not."""
+        answers = (c.answer for c in self.candidates if c.device == self.device)
+        return next((answer.reason for answer in answers if answer.verdict is Verdict.DEVIATES), "")
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -267,10 +273,13 @@ def _candidate(item: Reader) -> Candidate:
 
 def _segment(item: Reader) -> SegmentPlacement:
     predicted, measured, runs = item.get("predicted"), item.get("measured_ns"), item.get("runs")
+    ops = tuple(op.whole() for op in item.items("ops"))
+    if not ops:
+        raise item["ops"].wrong("at least one op", "leave the segment out")
     return SegmentPlacement(
         0 if item.get("graph") is None else item["graph"].whole(),
         item["device"].text(),
-        tuple(op.whole() for op in item.items("ops")),
+        ops,
         None if predicted is None else _segment_cost(predicted),
         0 if runs is None else runs.whole(),
         None if measured is None else measured.whole(),

@@ -27,6 +27,8 @@ def summary(placement: Placement) -> list[str]:
     if where:
         lines.append(f"runs on: {', '.join(where)}")
     lines += [f"{device} can't be used: {why}" for device, why in placement.unavailable.items()]
+    differs = Counter((row.device, text) for row in placement.rows if (text := row.deviation))
+    lines += [f"{_ops(n)} on {device} round{'s' * (n == 1)} otherwise: {text}" for (device, text), n in differs.items()]
     lines += placement.notes
     lines += [f"fallback: {e.get('device')}: {e.get('message')}" for e in placement.events if e.get("ops")]
     return lines
@@ -81,8 +83,13 @@ class Group:
     @property
     def names(self) -> str:
         """Their operators, the most frequent first."""
-        found = [f"{name} x {n}" if n > 1 else name for name, n in Counter(row.name for row in self.rows).most_common()]
-        return ", ".join(found if len(found) < 4 else [*found[:2], "..."])
+        return operators([row.name for row in self.rows])
+
+
+def operators(names: Sequence[str]) -> str:
+    """How often which operator is among them, the most frequent ones."""
+    found = [f"{name} x {n}" if n > 1 else name for name, n in Counter(names).most_common()]
+    return ", ".join(found if len(found) < 4 else [*found[:2], "..."])
 
 
 def groups(placement: Placement) -> list[Group]:
@@ -95,13 +102,13 @@ def groups(placement: Placement) -> list[Group]:
         here = _sum([row.cost for row in rows], placement.objective)
         there = _sum([row.cost_on(other) for row in rows], placement.objective)
         if other and here is not None and there is not None:
-            why = why.format(amount(here, placement.objective), amount(there, placement.objective))
+            why = why.replace("{}", amount(there, placement.objective), 1)
         made.append(Group(graph, device, tuple(rows), here, why))
     return made
 
 
 def _reason(row: OpPlacement, objective: str) -> tuple[str, str]:
-    """Why an op is where it is, in words that others share ("{}" for the sums of costs here and there), and the device
+    """Why an op is where it is, in words that others share ("{}" for the sum of costs there), and the device
     that it was compared with."""
     if row.decided_by == "folded":
         return row.reason.partition("; folded into")[0], ""
@@ -118,8 +125,8 @@ def _reason(row: OpPlacement, objective: str) -> tuple[str, str]:
         )
         return row.reason + (f"; {beside}" if beside and row.decided_by == "only" else ""), ""
     if own <= values[best]:
-        return f"{{}} here, {{}} on {best}", best
-    return f"{{}} here, {{}} on {best}, but launch and copies would cost more than that saves", best
+        return f"would take {{}} on {best}", best
+    return f"would take {{}} on {best}, but launch and copies cost more than that saves", best
 
 
 def _sum(costs: Sequence[Cost | None], objective: str) -> int | None:

@@ -72,8 +72,8 @@ def _how(decision: Decision, position: int, costs: Mapping[str, Cost], obstacles
     domain = decision.assignment.domains[position]
     if len(domain) <= 1:
         if device in work.named:
-            return "only", "the only device among those named that runs it"
-        return "only", f"no device that was named runs it, {device} does"
+            return "only", "the only named device that runs it"
+        return "only", f"no named device runs it, {device} does"
     barred = [name for name in obstacles if name in domain]
     if barred and device not in work.named:
         return "limit", f"{barred[0]}: {obstacles[barred[0]]}"
@@ -133,9 +133,8 @@ def _candidate(
     words = amount(less, decision.objective)
     value = None if cost is None else _value(cost, decision.objective)
     if value is not None and less > value:  # no price of the op itself would do
-        return Candidate(
-            name, answer, cost, f"{words} less for launch and copies: even for nothing it would not pay there", less
-        )
+        beside = "it would not pay there for nothing: launch and copies have to cost {} less, too"
+        return Candidate(name, answer, cost, beside.format(amount(less - value, decision.objective)), less)
     return Candidate(name, answer, cost, f"{words} less there" if less else "as good there: pin it", less)
 
 

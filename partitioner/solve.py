@@ -14,7 +14,7 @@ from delegraph.core.errors import InvalidArgument
 from delegraph.partitioner.candidates import Candidate, Search
 from delegraph.partitioner.ilp import Budget
 from delegraph.partitioner.improve import improved, repaired
-from delegraph.partitioner.problem import COST_LIMIT, Costs, NoEnergyModel, Problem, Unplaceable
+from delegraph.partitioner.problem import COST_LIMIT, NEVER, Costs, NoEnergyModel, Problem, Unplaceable
 from delegraph.partitioner.true_cost import Judge, Run, SegmentEstimate, TrueCost, concurrent_time
 
 WEIGHTS = (Fraction(0), Fraction(1, 2), Fraction(1), Fraction(2))
@@ -87,7 +87,7 @@ def solve(
     ranked.add(search.on_all())
     has_bound = estimate is None or estimates_exceed_sums
     if not has_bound or ranked.least > search.bound:
-        ranked.add(search.on_subsets())
+        ranked.add(search.on_subsets(ranked.least if has_bound else NEVER))
         if judge.may_stream:
             ranked.add(_renamed(Search(_with_streaming(problem), weights, budget or Budget()).on_all()))
     if improve and (not has_bound or ranked.least > search.bound):

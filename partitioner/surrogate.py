@@ -58,7 +58,7 @@ def surrogate_cost(problem: Problem, assignment: Sequence[int], entries: Sequenc
     read = np.zeros((len(groups.each), n), bool)
     read[groups.reader_group, at[groups.reader_op]] = True
     costs = groups.entry_costs(entries)[np.arange(len(home)), home]
-    total = sum(problem.op_costs[np.arange(len(assignment)), at[:-1]].tolist())  # of Python's, which don't overflow
+    total: int = sum(problem.op_costs[np.arange(len(assignment)), at[:-1]].tolist())  # of Python's, without overflow
     total += sum(costs[read].tolist()) + sum(groups.out[np.arange(len(home)), home].tolist())
     for d in problem.prefix_devices:
         total += sum(COST_LIMIT for a, b in problem.order if assignment[b] == d != assignment[a])
@@ -116,7 +116,8 @@ class Surrogate:
         self._variable = {op: i for i, op in enumerate(v for v, d in enumerate(self.domains) if len(d) > 1)}
         self._sizes = [len(self.domains[op]) for op in self._variable]
         self._path = longest_path(problem) if has_path else ()
-        self._groups = [self._kept(group, kept_readers) for group in (problem.groups.each if groups is None else groups)]
+        charged = problem.groups.each if groups is None else groups
+        self._groups = [self._kept(group, kept_readers) for group in charged]
         self._masks: list[tuple[int, tuple[frozenset[int], ...]] | None] = []
         scopes: list[Sequence[int]] = []
         for group in self._groups:
@@ -165,7 +166,7 @@ class Surrogate:
         rows: dict[int, list[tuple[int, int]]] = {}
         for row, (op, device) in enumerate(pins):
             rows.setdefault(op, []).append((row, device))
-        factors = self._factors([setting])
+        factors = [*self._factors([setting]), Factor((), np.zeros(len(pins), np.int64))]
         for op in sorted(rows.keys() & self._variable.keys()):
             table = np.zeros((len(pins), len(self.domains[op])), np.int64)
             for row, device in rows[op]:
@@ -206,7 +207,7 @@ class Surrogate:
         return [*found, Factor((), constant)]
 
     def _group_factors(self, entries: IntArray) -> list[Factor]:
-        """What the groups cost, those with the same homes and sets together, and that a reader's device is in the set."""
+        """What the groups cost, and that a reader's device is in the set; those of the same homes and sets at once."""
         alike: dict[tuple[tuple[int, ...], tuple[frozenset[int], ...]], list[int]] = {}
         for index, (group, mask) in enumerate(zip(self._groups, self._masks, strict=True)):
             homes = (self.problem.host,) if group.producer is None else self.domains[group.producer]
@@ -214,23 +215,30 @@ class Surrogate:
         found = []
         for (homes, sets), members in alike.items():
             tables = self._residency_costs([self._groups[index] for index in members], homes, sets, entries)
-            allowed: dict[tuple[int, ...], IntArray] = {}
+            known: dict[tuple[int, ...], IntArray] = {}  # tables of the readers' domains
             for index, table in zip(members, tables, strict=True):
                 group, mask = self._groups[index], self._masks[index]
                 own = () if group.producer is None else tuple(self._free((group.producer,)))
                 readers = self._free(group.consumers)
                 found.append(self._squeezed((*own, *(readers if mask is None else (mask[0],))), table))
-                for op in group.consumers if mask is not None else ():
-                    if op in self._variable:
-                        domain = self.domains[op]
-                        if domain not in allowed:
-                            allowed[domain] = np.array([[[0 if d in s else NEVER for s in sets] for d in domain]], np.int64)
-                        found.append(Factor((self._variable[op], mask[0]), allowed[domain]))
+                if mask is not None:
+                    found += self._memberships(group, mask, known)
         return found
 
-    def _sets(
-        self, group: Group, mask: tuple[int, tuple[frozenset[int], ...]] | None
-    ) -> tuple[frozenset[int], ...]:
+    def _memberships(
+        self, group: Group, mask: tuple[int, tuple[frozenset[int], ...]], known: dict[tuple[int, ...], IntArray]
+    ) -> list[Factor]:
+        """That each reader's device is in the set. known: domain → table, for these sets."""
+        found = []
+        for op in group.consumers:
+            if op in self._variable:
+                domain = self.domains[op]
+                if domain not in known:
+                    known[domain] = np.array([[[0 if d in s else NEVER for s in mask[1]] for d in domain]], np.int64)
+                found.append(Factor((self._variable[op], mask[0]), known[domain]))
+        return found
+
+    def _sets(self, group: Group, mask: tuple[int, tuple[frozenset[int], ...]] | None) -> tuple[frozenset[int], ...]:
         """The sets of devices that the group may be resident on."""
         if mask is not None:
             return mask[1]

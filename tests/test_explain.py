@@ -275,10 +275,10 @@ def test_a_rule_that_is_lifted_in_the_profile_keeps_its_promise(
     lever = _lever(before, "op_set")
     assert lever.saves_ns is not None and lever.saves_ns > 0
     mine = tmp_path / "mine.yaml"
-    mine.write_text(f"version: 1\nprofiles:\n  lifted:\n    inherit: {machine}\n    ops:\n      {lifted}\n")
+    mine.write_text(f"version: 1\nprofiles:\n  lifted-{machine}:\n    inherit: {machine}\n    ops:\n      {lifted}\n")
     devices.use(mine)
     try:
-        after = dg.explain(REAL / f"{name}.tflite", devices=["nnapi:lifted", "cpu"], numerics="fast")
+        after = dg.explain(REAL / f"{name}.tflite", devices=[f"nnapi:lifted-{machine}", "cpu"], numerics="fast")
     finally:
         devices.use(None)
     assert _total(after) == lever.total_ns == _total(before) - lever.saves_ns

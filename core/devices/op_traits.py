@@ -148,14 +148,14 @@ def _has_border(node: Node) -> bool:
 
 def quantities(work: Work, sizes: tuple[int, ...]) -> tuple[float, ...]:
     """What the time of an op is a sum of, each times a rate: 1; products, also with the channels rounded up to 4 and to
-    16, as vectors do; other operations; bytes of data, of constants of sums of products, of the result; runs; bytes of
-    data with a border."""
+    16, as vectors do; other operations; bytes of data, of constants of sums of products, of the result; runs
+    beyond the first; bytes of data with a border."""
     constants, channels, runs, border = sizes
     data = max(0, work.bytes_read - constants)
     if not work.macs:
-        return 1, 0, 0, 0, work.element_ops, work.bytes_read, 0, work.bytes_written, runs, border
+        return 1, 0, 0, 0, work.element_ops, work.bytes_read, 0, work.bytes_written, max(0, runs - 1), border
     wide = [work.macs // max(1, channels) * (-(-channels // n) * n) for n in (4, 16)]
-    return 1, work.macs, *wide, work.element_ops, data, constants, work.bytes_written, runs, border
+    return 1, work.macs, *wide, work.element_ops, data, constants, work.bytes_written, max(0, runs - 1), border
 
 
 def signature_of(node: Node, inside: bool = False) -> str:

@@ -39,9 +39,20 @@ class Rates:
     def fitted(cls, quantities: Sequence[Sequence[float]], times: Sequence[float], doubt: float = 0.0) -> Rates:
         """quantities: [n, k], one row a timing. times: [n], above 0; each may be off by ``doubt``."""
         q, t = np.asarray(quantities, np.float64), np.asarray(times, np.float64)
-        rates = _least(q / (t + doubt)[:, None], t / (t + doubt))
-        rests = np.log((t + doubt) / (q @ rates + doubt + 1e-9))
-        return cls(rates, np.log1p(q), rests)
+        return cls._of(_least(q / (t + doubt)[:, None], t / (t + doubt)), q, t, doubt)
+
+    def scaled(self, quantities: Sequence[Sequence[float]], times: Sequence[float], doubt: float = 0.0) -> Rates:
+        """These rates, all but the first (which is paid once an op) times what fits timings that are too few to tell
+        one rate from another."""
+        q, t = np.asarray(quantities, np.float64), np.asarray(times, np.float64)
+        rest, sums = np.maximum(t - q[:, 0] * self.rates[0], 0.0), q[:, 1:] @ self.rates[1:]
+        factor = float(np.median((rest + doubt) / (sums + doubt + 1e-9)))
+        rates = np.concatenate([self.rates[:1], factor * self.rates[1:]])
+        return Rates._of(rates, q, t, doubt)
+
+    @classmethod
+    def _of(cls, rates: Array, q: Array, t: Array, doubt: float) -> Rates:
+        return cls(rates, np.log1p(q), np.log((t + doubt) / (q @ rates + doubt + 1e-9)))
 
     def time(self, quantities: Sequence[float]) -> float:
         q = np.asarray(quantities, np.float64)

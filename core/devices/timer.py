@@ -184,10 +184,13 @@ class _Timer:
 
     def launch(self) -> int:
         """ns of a launch: what a chain of ops takes beyond its ops; 0 where the device takes no chain."""
+        patient = replace(self, share_s=0.02)
         for dtype in (DType.INT8, DType.FLOAT32):
-            short, long = replace(self, share_s=0.02).times([chain(dtype, n) for n in CHAINS])
+            short, long = patient.turns([chain(dtype, n) for n in CHAINS])
             if short and long:
-                return max(1, short - max(0, long - short) * CHAINS[0] // (CHAINS[1] - CHAINS[0]))
+                # The op is the difference of undisturbed runs: what disturbs one of many would count many times.
+                op = max(0.0, least_time(long) - least_time(short)) / (CHAINS[1] - CHAINS[0])
+                return max(1, round(1e9 * (self.typical(short) - CHAINS[0] * op)))
         return 0
 
     def times(
@@ -195,6 +198,15 @@ class _Timer:
     ) -> list[int]:
         """ns of a run of each, 0 for one that the device refuses or fails. until: when to load no more of them. told:
         (ops done, of how many) for whoever follows the progress."""
+        return [
+            max(1, round(self.typical(own) * 1e9)) if own is not None else 0
+            for own in self.turns(segments, until, told)
+        ]
+
+    def turns(
+        self, segments: Sequence[Segment], until: float = float("inf"), told: tuple[int, int] | None = None
+    ) -> list[Turns | None]:
+        """Runs of each. See ``times``."""
         loaded: dict[int, Loaded] = {}
         with ExitStack() as stack:
             for index, segment in enumerate(segments):
@@ -205,9 +217,8 @@ class _Timer:
                 one = self._loaded(segment)
                 if one is not None:
                     loaded[index] = stack.enter_context(one)
-            turns = runs_of(list(loaded.values()), self.share_s, self.clock)
-        seconds = {index: self.typical(own) for index, own in zip(loaded, turns, strict=True)}
-        return [max(1, round(seconds[index] * 1e9)) if index in seconds else 0 for index in range(len(segments))]
+            taken = dict(zip(loaded, runs_of(list(loaded.values()), self.share_s, self.clock), strict=True))
+        return [taken.get(index) for index in range(len(segments))]
 
     def _loaded(self, segment: Segment) -> Loaded | None:
         """The segment, after its first run; None when the device refuses it, or fails with it alone."""

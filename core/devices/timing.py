@@ -101,6 +101,9 @@ class Timing:
         )
 
 
+FEW = 3
+"""Fewer timings of a kind than this don't tell one rate from another: they scale the rates of a wider kind."""
+
 DOUBT = 0.1
 """How much of a launch a timing of an op may be off: the launch was subtracted from it."""
 
@@ -147,11 +150,21 @@ class TimingBook:
     def rates(self, kind: tuple[str, ...]) -> Rates | None:
         """What ops of a kind (``kinds_of``) cost; None where none was timed. Fitted when first asked for."""
         if kind not in self._rates:
-            near = self._kinds.get(kind, [])
-            known = [quantities(timing.work, timing.sizes) for timing in near]
-            times = [max(1, timing.time_ns) for timing in near]
-            self._rates[kind] = Rates.fitted(known, times, self.launch_ns * DOUBT) if near else None
+            self._rates[kind] = self._fitted(kind)
         return self._rates[kind]
+
+    def _fitted(self, kind: tuple[str, ...]) -> Rates | None:
+        near = self._kinds.get(kind, [])
+        if not near:
+            return None
+        known = [quantities(timing.work, timing.sizes) for timing in near]
+        times = [max(1, timing.time_ns) for timing in near]
+        wider = near[0].kinds[1]
+        if len(near) < FEW and kind != wider and len(self._kinds[wider]) >= FEW:
+            rates = self.rates(wider)
+            assert rates is not None
+            return rates.scaled(known, times, self.launch_ns * DOUBT)
+        return Rates.fitted(known, times, self.launch_ns * DOUBT)
 
     @cached_property
     def digest(self) -> str:

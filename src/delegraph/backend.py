@@ -156,7 +156,7 @@ class Backend:
             logging.INFO if is_refusal else logging.WARNING,
             "fallback at %s: %s (%d ops go to the next device)",
             event.moment,
-            error,
+            str(error),
             len(segment.nodes),
         )
 

@@ -60,7 +60,7 @@ class Costing:
         columns: dict[str, Sequence[Cost | None]] = {}
         for name in used:
             slot = self.slots[name]
-            found = self._of_cpu(slot, view) if self._is_modelled_cpu(name) else self._of(slot, view)
+            found = self._of_cpu(slot, view) if self._is_modelled_cpu(name) else self._of(slot, view, work)
             devices[name], columns[name] = found
         rows = [self._row(work, position, node, columns) for position, node in enumerate(work.nodes)]
         return CostTable(self.machine, tuple(devices.values()), tuple(rows), self.fallbacks)
@@ -91,8 +91,9 @@ class Costing:
         }
         return OpCosts(work.graph.index, node.op.index, node.op.name, answers, costs)
 
-    def _of(self, slot: DeviceSlot, view: GraphView) -> tuple[DeviceCosts, list[Cost | None]]:
-        """A real device by its book, an emulated one by its own estimates."""
+    def _of(self, slot: DeviceSlot, view: GraphView, work: GraphWork) -> tuple[DeviceCosts, list[Cost | None]]:
+        """A real device by its book, an emulated one by its own estimates. Ops that a device fuses are priced as if all
+        that it takes ran together."""
         info = slot.info
         estimates = slot.estimate(view)
         if info.is_virtual:
@@ -103,14 +104,19 @@ class Costing:
             if profile is not None:
                 costs = [None if e is None else _estimated(e, has_energy=energy is not None) for e in estimates]
                 return _device(info, None if energy is None else energy.byte_pj), costs
-        from delegraph.core.devices.timing import predicted
+        from delegraph.core.devices.timing import predicted_ops
         from delegraph.storage import kept_costs, measured_costs
 
         if kept_costs(info) is None:
             self.say(f"measuring what ops cost on {info.id} (once, it is kept)")
         book = measured_costs(info)
-        found = [predicted(book, node, own) for node, own in zip(view.nodes, estimates, strict=True)]
-        return _measured(info, book), [Cost(cost.time_ns, _SOURCES[cost.source], None, cost.text) for cost in found]
+        found: list[Cost | None] = [None] * len(view.nodes)
+        answers = zip(work.asked[slot.id], work.answers[slot.id], strict=True)
+        own = [p for p, (asked, answer) in enumerate(answers) if asked.runs or answer.runs]
+        nodes, theirs = [view.nodes[p] for p in own], [estimates[p] for p in own]
+        for position, cost in zip(own, predicted_ops(book, nodes, theirs, work.needed), strict=True):
+            found[position] = Cost(cost.time_ns, _SOURCES[cost.source], None, cost.text)
+        return _measured(info, book), found
 
     def _of_cpu(self, slot: DeviceSlot, view: GraphView) -> tuple[DeviceCosts, list[Cost | None]]:
         from delegraph.core.devices.locate import load
@@ -194,7 +200,7 @@ def _measured(info: DeviceInfo, book: TimingBook) -> DeviceCosts:
     """With launch and links as they were measured."""
     return replace(
         _device(info),
-        launch_ns=book.launch_ns,
+        launch_ns=book.launch_ns + book.step_ns,
         to_device=book.to_device,
         from_device=book.from_device,
         source="measured",

@@ -87,10 +87,10 @@ def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> E
     replays = wishes.costs is not None and wishes.devices is None
     request = replayed(wishes, graphs) if replays else resolved(wishes, graphs)
     placer = Placer(request, weighs_all=True, replays=replays, say=say)
-    stages, waiting = _stages(graphs, placer)
+    stages, waiting, notes = _stages(graphs, placer)
     if measure and not replays:
         _measure(stages, request, say)
-        stages, waiting = _stages(graphs, placer)
+        stages, waiting, notes = _stages(graphs, placer)
     changes: dict[int, Changes] = {i: _changes(decision) for i, decision in enumerate(stages)}
     placement = placement_of(
         graphs,
@@ -101,9 +101,10 @@ def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> E
         unavailable=request.unavailable,
         measured={},
         changes=changes,
+        waiting=waiting,
     )
     levers = _levers(stages, placer)
-    notes = [*placement.notes, *waiting, *_numerics(levers, request)]
+    notes = [*placement.notes, *notes, *_numerics(levers, request)]
     return Explanation(
         replace(placement, notes=tuple(notes)),
         _table(stages, placer),
@@ -112,11 +113,13 @@ def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> E
     )
 
 
-def _stages(graphs: GraphSet, placer: Placer) -> tuple[list[Decision], list[str]]:
-    """The decision for each graph that the main one leads to, called ones first, and what has to wait for a run."""
+def _stages(graphs: GraphSet, placer: Placer) -> tuple[list[Decision], set[tuple[int, int]], list[str]]:
+    """The decision for each graph that the main one leads to, called ones first; which ops have to wait for a run, and
+    that in sentences."""
     runners = Runners(graphs, lambda *_: [], _never, lambda *_: None, health=registry.health)
     planner = runners.planner(True)
     found: dict[int, Decision] = {}
+    waiting: set[tuple[int, int]] = set()
     notes: list[str] = []
     seen: set[int] = set()
 
@@ -128,6 +131,7 @@ def _stages(graphs: GraphSet, placer: Placer) -> tuple[list[Decision], list[str]
             for option, called in called_graphs(node.op).items():
                 if called not in seen:
                     visit(called, _called_inputs(graphs, node, option, called))
+        waiting.update((index, op.index) for op in known.late)
         if known.late:
             names = ", ".join(dict.fromkeys(op.name for op in known.late))
             notes.append(
@@ -143,7 +147,7 @@ def _stages(graphs: GraphSet, placer: Placer) -> tuple[list[Decision], list[str]
         graph = graphs.graphs[signature.graph]
         if graph.index not in seen:
             visit(graph.index, {i: spec_of(graph.tensors[i]) for i in graph.inputs})
-    return [found[index] for index in sorted(found)], notes
+    return [found[index] for index in sorted(found)], waiting, notes
 
 
 def _never(segment: Segment, device: str) -> Any:

@@ -105,6 +105,10 @@ class Placer:
         table = self.request.costs
         assert table is not None
         rows = table.of_graph(graph.index)
+        for node in nodes:
+            row = rows.get(node.op.index)
+            if row is not None and row.name and row.name != node.op.name:
+                raise InvalidArgument(f"costs: {node.place}", node.op.name, row.name, "the costs are of another model")
         silent = Support(Verdict.NO, "unknown", "the costs that were handed in say nothing of it")
         return {
             device.id: [
@@ -128,6 +132,9 @@ class Placer:
         """Without the floor an op may find no device: that is the typed error that was asked for."""
         for position, node in enumerate(work.nodes):
             if not work.domain(position):
+                if self._replays:
+                    expected = f"a device in the costs that takes {node.op.name}"
+                    raise InvalidArgument(f"costs: {node.place}", expected, "none", "take the costs of this model")
                 device, answers = next(iter(work.answers.items()), ("", None))
                 reason = answers[position].reason if answers else "no device"
                 raise DelegateError(device, ErrorCode.UNSUPPORTED, f"{node.place}: {reason}")
@@ -196,7 +203,8 @@ class Placer:
             found = by_cost(work, table, self.request.objective, estimates, estimates_exceed_sums=exceed)
         except Unplaceable as exc:
             node = work.nodes[exc.op]
-            raise InvalidArgument(f"placement of {node.place}", exc.expected, exc.found, exc.advice) from exc
+            advice = "remove its pin" if node.op.index in work.pins else exc.advice
+            raise InvalidArgument(f"placement of {node.place}", exc.expected, exc.found, advice) from exc
         return self._decided(work, found, table)
 
     def _refused(self, work: GraphWork, cuts: Sequence[Cut]) -> GraphWork | None:
@@ -217,7 +225,7 @@ class Placer:
 
     def _given(self, work: GraphWork, *, is_first: bool) -> Decision:
         """As the placement says; with costs where they are wanted. Behind a failure, segments are not insisted on."""
-        from delegraph.partitioner.given import check_limits, cuts_of, devices_of
+        from delegraph.partitioner.given import check_limits, cuts_of, devices_of, unspoken
 
         assert self.request.given is not None
         devices = devices_of(self.request.given, work)
@@ -239,8 +247,11 @@ class Placer:
             from delegraph.partitioner.assignment import as_given
 
             table = self._costing.table(work)
-            assignment = as_given(work, table, devices, cuts, self._costing.estimates(work, table)[0])
-        return Decision(work, assignment, tuple(cuts), table, True, self.request.objective)
+            estimates, _ = self._costing.estimates(work, table)
+            assignment = as_given(work, table, devices, cuts, estimates, self.request.objective)
+        missing = unspoken(self.request.given, work)
+        notes = (f"the placement says nothing of {len(missing)} ops of graph {work.graph.index}: they go by the order",)
+        return Decision(work, assignment, tuple(cuts), table, True, self.request.objective, notes if missing else ())
 
     # --- pieces
 

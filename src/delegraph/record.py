@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from delegraph.core.graph.calls import called_graphs
@@ -36,8 +36,10 @@ def placement_of(
     measured: Measured,
     events: Sequence[Mapping[str, Any]] = (),
     changes: Mapping[int, Changes] | None = None,
+    waiting: Collection[tuple[int, int]] = (),
 ) -> Placement:
-    """The record. decisions: the last for each op wins. changes: position of a decision → what would move its ops."""
+    """The record. decisions: the last for each op wins. changes: position of a decision → what would move its ops.
+    waiting: (graph, op) that are placed when their shapes are known."""
     rows: dict[tuple[int, int], OpPlacement] = {}
     segments: dict[tuple[int, int], SegmentPlacement] = {}
     latest: dict[tuple[int, int], int] = {}
@@ -51,7 +53,7 @@ def placement_of(
                 segments[index, position] = segment
     for graph in graphs.graphs:
         if any(key[0] == graph.index for key in rows):
-            rows |= _folded(graph, rows)
+            rows |= {key: row for key, row in _folded(graph, rows).items() if key not in waiting}
     notes = dict.fromkeys(note for decision in decisions for note in decision.notes)
     return Placement(
         tuple(rows[key] for key in sorted(rows)),

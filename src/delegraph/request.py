@@ -16,7 +16,7 @@ from delegraph.partitioner.pins import Pins, parse_pins
 
 if TYPE_CHECKING:
     from delegraph.partitioner.costs import CostTable
-    from delegraph.partitioner.placement import Placement
+    from delegraph.partitioner.placement import OpPlacement, Placement
 
 HOST = "host"
 """The machine that this runs on."""
@@ -99,7 +99,7 @@ def resolved(wishes: Wishes, graphs: GraphSet) -> Request:
     if given is not None:
         from delegraph.partitioner.given import check_model
 
-        check_model(given, graphs, tuple(slots))
+        check_model(given, graphs, tuple(slots), unavailable)
     return Request(
         slots,
         tuple(name for name in slots if name in named),
@@ -150,7 +150,16 @@ def _names(wishes: Wishes, given: Placement | None) -> str | Sequence[str]:
     if given is not None:
         from delegraph.partitioner.placement import CORE, FOLDED
 
-        used = dict.fromkeys(row.device for row in given.rows if row.device not in (CORE, FOLDED))
+        used: dict[str, OpPlacement] = {}
+        for row in given.rows:
+            if row.device not in (CORE, FOLDED):
+                used.setdefault(row.device, row)
+        for name, row in used.items():
+            try:
+                registry.resolve(name, floor=False)
+            except InvalidArgument as exc:
+                place = f"placement: op {row.op}" + (f" of graph {row.graph}" if row.graph else "")
+                raise InvalidArgument(place, exc.expected, exc.found, exc.advice) from exc
         return [name for name in given.devices if name in used] or list(used) or "cpu"
     if wishes.machine not in (None, HOST):
         from delegraph.core.devices.locate import load

@@ -82,7 +82,7 @@ class Modelled(Device):
 
 class ModelledProgram(Program):
     def __init__(self, clock: Clock, ns: float) -> None:
-        self.clock, self.ns = clock, ns
+        self.clock, self.ns, self.fails = clock, ns, False
 
     def context(self, scratch: Buffer) -> Context:
         return ModelledContext(self)
@@ -96,6 +96,8 @@ class ModelledContext(Context):
         return None
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
+        if self.program.fails:
+            raise RuntimeError("no such run")
         self.program.clock.ns += self.program.ns
         return host.FINISHED
 
@@ -278,20 +280,38 @@ def test_a_models_ops_are_timed_once_each(book: TimingBook) -> None:
     assert timed_ops(device, PackStore(None), GraphView(row.graph, row.nodes), known, clock=device.clock) == ()
 
 
-def test_ops_that_are_refused_or_fail_are_left_out(book: TimingBook) -> None:
-    class Fails(Modelled):
-        def compile(
-            self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None
-        ) -> Artifact:
-            if segment.nodes[0].op.name == "LOGISTIC":
-                raise DelegateError("modelled", ErrorCode.OUT_OF_MEMORY, "too large")
-            return super().compile(segment, packs, options)
+class Failing(Modelled):
+    """Fails to compile LOGISTIC, in the way of ``error``, and to run ADD."""
 
-    device = Fails(Clock(), each(linear))
+    error: Exception = DelegateError("modelled", ErrorCode.OUT_OF_MEMORY, "too large")
+
+    def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
+        if segment.nodes[0].op.name == "LOGISTIC":
+            raise self.error
+        return super().compile(segment, packs, options)
+
+    def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
+        program = super().load(artifact, segment, packs)
+        assert isinstance(program, ModelledProgram)
+        program.fails = segment.nodes[0].op.name == "ADD" and len(segment.nodes[0].outputs[0].shape) == 4
+        return program
+
+
+@pytest.mark.parametrize("error", [Failing.error, ValueError("oops")], ids=["error", "exception"])
+def test_ops_that_are_refused_or_fail_are_left_out(book: TimingBook, error: Exception) -> None:
+    device = Failing(Clock(), each(linear))
+    device.error = error
     device.takes = lambda node: node.op.name != "FULLY_CONNECTED"
-    for segment, n in zip(UNSEEN, (1, 1, 1, 0, 1, 0), strict=True):
+    for segment, n in zip(UNSEEN, (1, 1, 1, 0, 0, 0), strict=True):
         view = GraphView(segment.graph, segment.nodes)
         assert len(timed_ops(device, PackStore(None), view, book, clock=device.clock)) == n
+
+
+def test_a_device_that_is_lost_ends_it(book: TimingBook) -> None:
+    device = Failing(Clock(), each(linear))
+    device.error = DelegateError("modelled", ErrorCode.DEVICE_LOST, "gone")
+    with pytest.raises(DelegateError, match="gone"):
+        timed_ops(device, PackStore(None), GraphView(UNSEEN[5].graph, UNSEEN[5].nodes), book, clock=device.clock)
 
 
 def test_a_device_that_takes_nothing_has_no_book() -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tests.partitioner.problems import SETS, all_assignments, chain, densenet, hrnet, random_problem, with_budgets
-from tests.partitioner.test_solve import dearer, problems
+from tests.partitioner.problems import SETS, all_assignments, chain, densenet, with_budgets
+from tests.partitioner.test_solve import dearer, least_true
+from tests.partitioner.test_surrogate import problems
 
-from delegraph.core.abi.values import Limits
 from delegraph.partitioner.flips import flip_costs
 from delegraph.partitioner.problem import Problem, ProblemOp
 from delegraph.partitioner.solve import solve
 from delegraph.partitioner.true_cost import Judge, SegmentEstimate
 
 
-def least_changes(
-    problem: Problem, judge: Judge, assignment: tuple[int, ...]
-) -> list[dict[int, int]]:
+def least_changes(problem: Problem, judge: Judge, assignment: tuple[int, ...]) -> list[dict[int, int]]:
     """The flips' costs by brute force over all assignments that keep the limits."""
     total = judge.cost(assignment).total
     found: list[dict[int, int]] = [{} for _ in assignment]
@@ -66,3 +66,42 @@ def test_within_limits_and_weight_budgets() -> None:
 def test_with_estimates_of_segments() -> None:
     exact, missing = share(problems(52, 40, 6), has_estimates=True)
     assert exact > 0.8 and missing == 0
+
+
+def test_an_op_that_is_that_much_cheaper_moves() -> None:
+    for problem in problems(53, 10, 6):
+        assignment = solve(problem).assignment
+        for op, row in enumerate(flip_costs(problem, Judge(problem), assignment)):
+            for d, change in row.items():
+                cost = problem.ops[op].costs[d]
+                assert cost is not None
+                if 0 <= change < cost:  # one cheaper than what it takes: the choice is no longer the best
+                    costs = [c if e != d else cost - change - 1 for e, c in enumerate(problem.ops[op].costs)]
+                    cheaper = list(problem.ops)
+                    cheaper[op] = ProblemOp(tuple(costs))
+                    moved = replace(problem, ops=tuple(cheaper))
+                    assert least_true(moved) < Judge(moved).cost(assignment).total
+
+
+@pytest.mark.parametrize("make", [chain, densenet])
+def test_large_graphs_are_all_told_in_the_same_words_each_time(make: object) -> None:
+    assert callable(make)
+    problem: Problem = make(240, SETS["npu+gpu+dsp+cpu"])
+    assignment = solve(problem).assignment
+    found = flip_costs(problem, Judge(problem), assignment)
+    assert found == flip_costs(problem, Judge(problem), assignment)
+    for row, domain, chosen in zip(found, problem.domains, assignment, strict=True):
+        assert row.keys() <= set(domain) - {chosen}
+    n = sum(map(len, found))
+    assert n > 0.9 * sum(len(domain) - 1 for domain in problem.domains)
+
+
+def test_other_assignments_count() -> None:
+    problem = problems(54, 1, 9)[0]
+    judge = Judge(problem)
+    assignment = solve(problem).assignment
+    other = [domain[-1] for domain in problem.domains]
+    total = judge.cost(other).total - judge.cost(assignment).total
+    found = flip_costs(problem, judge, assignment, [other])
+    for op, d in enumerate(other):
+        assert d == assignment[op] or found[op][d] <= total

@@ -38,7 +38,7 @@ from delegraph.partitioner.problem import (
     copy_table,
 )
 from delegraph.partitioner.solve import Solution, solve
-from delegraph.partitioner.true_cost import Judge, Run, SegmentEstimate, broken_rule, concurrent_time
+from delegraph.partitioner.true_cost import Judge, Position, Run, SegmentEstimate, broken_rule, concurrent_time
 
 ROOT = Path(__file__).parents[2]
 FREE = ((0, 0), (0, 0))
@@ -284,6 +284,30 @@ def test_estimates_above_the_sums_leave_the_bound_valid() -> None:
         excess.append(solution.true_ns / best - 1 if best else 0.0)
     assert np.median(excess) == 0.0
     assert np.mean(excess) < 0.03
+
+
+def test_a_move_is_judged_without_judging_all() -> None:
+    rng = np.random.default_rng(25)
+    for problem in problems(25, 150, 12, 4, has_limits=True):
+        if rng.random() < 0.5:
+            problem = with_budgets(rng, problem)
+        judge = Judge(problem, dearer(problem) if rng.random() < 0.3 else None)
+        position = Position(judge, [int(rng.choice(domain)) for domain in problem.domains])
+        for _ in range(10):
+            ops = sorted(rng.choice(len(problem.ops), min(len(problem.ops), 1 + int(rng.integers(3))), replace=False))
+            d = int(rng.integers(len(problem.devices)))
+            moved = judge.after_move(position, [int(op) for op in ops], d)
+            after = [d if op in ops else e for op, e in enumerate(position.assignment)]
+            cost = judge.cost(after)
+            if not all(d in problem.domains[op] for op in ops):
+                continue
+            assert (moved.total, moved.n_segments) == (cost.total, cost.n_segments)
+            if judge.broken_limit(position.assignment, position.track.runs) is None:
+                keeps = judge.keeps_limits(position, [int(op) for op in ops], d, moved)
+                assert keeps == (judge.broken_limit(after, cost.runs) is None)
+            position.go([int(op) for op in ops], d, moved)
+            assert position.track.runs == list(cost.runs)
+            assert position.assignment == after
 
 
 def by_definition(problem: Problem, assignment: Sequence[int], runs: Sequence[Run]) -> list[tuple[int, ...]]:

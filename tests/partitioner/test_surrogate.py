@@ -18,8 +18,10 @@ from tests.partitioner.problems import (
 )
 from tests.support import require, shared_path
 
+from delegraph.partitioner import ilp
 from delegraph.partitioner.elimination import TooWide
 from delegraph.partitioner.ilp import Budget, minimise_wide
+from delegraph.partitioner.linear import program_of
 from delegraph.partitioner.problem import COST_LIMIT, Problem
 from delegraph.partitioner.reduce import undominated
 from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of, longest_path, setting, surrogate_cost
@@ -92,6 +94,15 @@ def test_launches_on_the_longest_path() -> None:
         assert minimum.value == (values + (np.array(problem.launches)[along] * entered).sum(axis=1)).min()
 
 
+def test_pinned_minima() -> None:
+    for problem in problems(13, 40, 7):
+        pins = [(op, d) for op, domain in enumerate(problem.domains) for d in domain]
+        minima = Surrogate(problem).solve_pinned(setting(problem, 1), pins)
+        values, assignments = all_surrogates(problem, entries_of(problem, 1)), all_assignments(problem)
+        for (op, d), minimum in zip(pins, minima, strict=True):
+            assert minimum.value == values[assignments[:, op] == d].min()
+
+
 def test_dominated_devices_are_not_missed() -> None:
     for problem in problems(7, 100, 8, has_limits=True):
         for weight in (0, 1):
@@ -135,6 +146,27 @@ def test_wide_graphs_have_a_proven_bound_with_and_without_a_solver(make: object)
         assert solved.value - solved.bound <= 0.01 * solved.value
 
 
+def test_a_wide_minimum_and_its_bound_are_on_both_sides_of_brute_force() -> None:
+    pytest.importorskip("highspy")
+    for problem in problems(10, 80) + problems(11, 60, has_limits=True):
+        for weight in (0, 1):
+            entries = entries_of(problem, weight)
+            least = all_surrogates(problem, entries).min()
+            for budget in (Budget(), Budget(gap=0.0, nodes=0), Budget(use_highs=False)):
+                wide = minimise_wide(problem, entries, [], budget)
+                assert wide.bound <= least <= wide.value == surrogate_cost(problem, wide.assignment, entries)
+
+
+def test_any_prices_give_a_bound() -> None:
+    rng = np.random.default_rng(12)
+    for problem in problems(12, 60):
+        entries = entries_of(problem, 1)
+        program = program_of(problem, entries, problem.domains)
+        least = all_surrogates(problem, entries).min()
+        for _ in range(5):
+            assert program.bound(rng.normal(0, 50, len(program.lower))) <= least
+
+
 def test_without_highspy_the_fallback_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", _missing)
     problem = densenet(150, SETS["npu+gpu+dsp+cpu"])
@@ -148,9 +180,6 @@ def _missing(name: str) -> None:
 
 def _expect_highs(problem: Problem) -> None:
     """HiGHS, over all devices that an op may run on, finds the same value."""
-    from delegraph.partitioner import ilp
-    from delegraph.partitioner.linear import program_of
-
     highspy = pytest.importorskip("highspy")
     try:
         (minimum,) = Surrogate(problem).solve([setting(problem, 1)])

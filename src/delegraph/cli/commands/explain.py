@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from delegraph.explanation import Explanation
     from delegraph.partitioner.diff import OpDifference
-    from delegraph.partitioner.placement import Candidate, Placement
+    from delegraph.partitioner.placement import Candidate, OpPlacement, Placement
 
 SHOW = "-"
 """The value of ``--costs`` without a file."""
@@ -160,8 +160,8 @@ def _show_segments(placement: Placement) -> None:
     render.table(head, rows, right=("#", "graph", "n", "launch", "compute", "copies", "total"))
 
 
-def _ranges(ops: Sequence[int], *, shortest: bool = True) -> str:
-    """Numbers in words: ``0-12, 14``; shortest: of many ranges only some."""
+def _ranges(ops: Sequence[int], *, is_short: bool = True) -> str:
+    """Numbers in words: ``0-12, 14``; is_short: of many ranges only some."""
     parts: list[list[int]] = []
     for op in sorted(ops):
         if parts and op == parts[-1][1] + 1:
@@ -169,7 +169,7 @@ def _ranges(ops: Sequence[int], *, shortest: bool = True) -> str:
         else:
             parts.append([op, op])
     texts = [str(a) if a == b else f"{a}-{b}" for a, b in parts]
-    return ", ".join(texts) if len(texts) <= 6 or not shortest else ", ".join([*texts[:5], f"... {texts[-1]}"])
+    return ", ".join(texts) if len(texts) <= 6 or not is_short else ", ".join([*texts[:5], f"... {texts[-1]}"])
 
 
 def _show_groups(placement: Placement) -> None:
@@ -186,7 +186,7 @@ def _show_groups(placement: Placement) -> None:
             amount(group.predicted, placement.objective),
             group.names,
             group.why,
-            _ranges([row.op for row in group.rows], shortest=False),
+            _ranges([row.op for row in group.rows], is_short=False),
         )
         rows.append((group.graph, *shown) if has_calls else shown)
     render.table(head, rows, right=("graph", "n", "predicted"))
@@ -328,7 +328,7 @@ def _compare(settings: Settings, before: str, after: str) -> None:
     render.line(f"{len(moved)} of {len(b.rows)} ops are elsewhere")
     if found:
         render.line()
-        render.table(("graph", "op", "name", "before", "after", "why"), [_difference(each) for each in found])
+        _show_differences(found)
 
 
 def _totals(placement: Placement) -> dict[str, Any]:
@@ -340,12 +340,34 @@ def _totals(placement: Placement) -> dict[str, Any]:
     }
 
 
-def _difference(each: OpDifference) -> tuple[object, ...]:
-    before = "" if each.before is None else each.before.device
-    after = "" if each.after is None else each.after.device
-    reason = each.after.reason if each.after is not None and each.is_moved else ""
-    changed = [f"{device}: {a or 'takes it'} -> {b or 'takes it'}" for device, (a, b) in each.answers.items()]
-    return each.graph, each.op, each.name, before, after, "; ".join([*filter(None, [reason]), *changed])
+def _show_differences(found: Sequence[OpDifference]) -> None:
+    """One line for all ops that moved likewise and of which the devices say the same."""
+    from delegraph.partitioner.placement_text import operators
+
+    alike: dict[tuple[int, str, str, str], list[OpDifference]] = {}
+    for each in found:
+        before = "" if each.before is None else each.before.device
+        after = "" if each.after is None else each.after.device
+        why = "; ".join(
+            f"{device} {_said(each.before, device)} -> {_said(each.after, device)}" for device in each.answers
+        )
+        alike.setdefault((each.graph, before, after, why), []).append(each)
+    rows = [
+        (graph, before, after, len(ops), operators([each.name for each in ops]), why, _ranges([o.op for o in ops]))
+        for (graph, before, after, why), ops in alike.items()
+    ]
+    head = ("graph", "before", "after", "n", "operators", "what devices say", "ops")
+    render.table(head, rows, right=("graph", "n"))
+
+
+def _said(row: OpPlacement | None, device: str) -> str:
+    """A device's answer in words."""
+    from delegraph.core.abi.values import SUPPORTED, Verdict
+
+    answer = next(c.answer for c in row.candidates if c.device == device) if row is not None else SUPPORTED
+    if not answer.runs:
+        return f"refuses: {answer.reason}"
+    return "takes, rounding otherwise" if answer.verdict is Verdict.DEVIATES else "takes"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,168 @@
+"""Why an op is where it is and what would change that: every kind of decision, in words that are true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from tests.runtime.test_fallback import X, chain, check, everything, only
+from tests.support_devices import EchoDelegate, registered
+
+import delegraph as dg
+from delegraph.core.abi.values import Limits, Link, Support, Verdict
+from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
+from delegraph.partitioner.placement import OpPlacement, Placement
+from delegraph.partitioner.reasons import change_of
+from delegraph.testing import faults
+
+ONE, TWO = "echo:one", "echo:two"
+NAMES = ("ADD", "RELU", "MUL", "SUB")
+YES = Support(Verdict.YES)
+
+
+@pytest.fixture(autouse=True)
+def _devices() -> Iterator[None]:
+    with registered(
+        EchoDelegate("one", everything),
+        EchoDelegate("two", only("ADD", "MUL")),
+        EchoDelegate("few", everything, limits=Limits(max_segments=1)),
+        EchoDelegate("prefix", everything, limits=Limits(prefix_only=True)),
+        EchoDelegate("large", everything, limits=Limits(min_ops=2)),
+    ):
+        yield
+
+
+def table(devices: dict[str, tuple[int, int, int, int]], **about: DeviceCosts) -> CostTable:
+    """Nanoseconds of each op of ``chain()`` per device; on the cpu and the reference device 50."""
+    columns = devices | {"cpu": (50,) * 4, "reference": (60,) * 4}
+    rows = [OpCosts(0, op, NAMES[op], {}, {d: Cost(ns[op], "file") for d, ns in columns.items()}) for op in range(4)]
+    found = [about.get(d.removeprefix("echo:"), DeviceCosts(d)) for d in columns]
+    return CostTable("host", tuple(found), tuple(rows), ("cpu", "reference"))
+
+
+def explained(devices: list[str], costs: CostTable, **wishes: object) -> Placement:
+    return dg.explain(chain(), devices=devices, costs=costs, **wishes).placement  # type: ignore[arg-type]
+
+
+def change(row: OpPlacement, device: str) -> str:
+    return next(c.change for c in row.candidates if c.device == device)
+
+
+def test_by_cost_with_the_figures_and_what_would_move_it() -> None:
+    rows = explained([ONE, TWO], table({ONE: (9, 1, 5, 1), TWO: (4, 1, 8, 1)})).rows
+    assert [row.device for row in rows] == [TWO, ONE, ONE, ONE]
+    assert (rows[0].decided_by, rows[0].reason) == ("cost", "4 ns here, 9 ns on echo:one")
+    assert (rows[2].decided_by, rows[2].reason) == ("cost", "5 ns here, 8 ns on echo:two")
+    assert change(rows[0], ONE) == "5 ns less there"  # 9 against 4, nothing else changes
+    assert change(rows[2], TWO) == "3 ns less there"
+    assert rows[1].decided_by == "only"
+    assert change(rows[1], "cpu") == "name cpu among the devices"
+
+
+def test_a_change_that_is_announced_comes_true() -> None:
+    costs = table({ONE: (9, 1, 5, 1), TWO: (4, 1, 8, 1)}, two=DeviceCosts(TWO, 2))
+    (candidate,) = [c for c in explained([ONE, TWO], costs).rows[2].candidates if c.device == TWO]
+    assert candidate.cost is not None and candidate.change_ns == 5  # 3 more for the op, 2 for a launch
+    for less, expected in ((4, ONE), (6, TWO)):
+        row = costs.ops[2]
+        cheaper = replace(row, costs={**row.costs, TWO: Cost(8 - less, "file")})
+        found = explained([ONE, TWO], replace(costs, ops=(*costs.ops[:2], cheaper, costs.ops[3])))
+        assert found.rows[2].device == expected
+
+
+def test_launch_and_copies_can_cost_more_than_an_op_saves() -> None:
+    far = DeviceCosts(TWO, 100, Link(10, 10**9), Link(10, 10**9), "echo:two")
+    row = explained([ONE, TWO], table({ONE: (9, 1, 5, 1), TWO: (4, 1, 8, 1)}, two=far)).rows[0]
+    assert row.device == ONE and row.decided_by == "cost"
+    assert row.reason == "9 ns here, 4 ns on echo:two, where launch and copies would cost more than that saves"
+    assert "it would not pay there for nothing: launch and copies have to cost" in change(row, TWO)
+
+
+def test_the_only_one_and_who_stands_under_them() -> None:
+    rows = explained([TWO], table({TWO: (1, 1, 1, 1)})).rows
+    assert [(row.device, row.decided_by) for row in rows] == [(TWO, "only"), ("cpu", "only")] * 2
+    assert rows[1].reason == "no named device runs it, cpu does"
+    assert rows[1].refusals == {TWO: "the test keeps this op from the device"}
+
+
+def test_pins_and_exclusions() -> None:
+    costs = table({ONE: (1, 1, 1, 1), TWO: (9, 9, 9, 9)})
+    rows = explained([ONE, TWO], costs, pins={0: TWO}, exclude={"SUB": ONE, 2: ONE}).rows
+    assert (rows[0].device, rows[0].decided_by, change(rows[0], ONE)) == (TWO, "pin", "remove the pin")
+    assert (rows[2].device, rows[2].refusals[ONE], change(rows[2], ONE)) == (
+        TWO, "it was excluded", "remove the exclusion",
+    )  # fmt: skip
+    assert rows[3].device == "cpu" and rows[3].refusals[ONE] == "it was excluded"
+
+
+def test_given() -> None:
+    ops = [{"op": op, "device": ONE} for op in range(4)]
+    document = {"format": "delegraph-placement", "version": 1, "ops": ops}
+    rows = explained([ONE, TWO], table({ONE: (9,) * 4, TWO: (1,) * 4}), placement=document).rows
+    assert {(row.device, row.decided_by, row.reason) for row in rows} == {
+        (ONE, "given", "the placement that was handed in")
+    }
+    assert change(rows[0], TWO) == "put it on echo:two in the placement"
+
+
+def test_a_failure() -> None:
+    with faults.inject(ONE, faults.FailRun(times=None)):
+        compiled = dg.compile(chain(), devices=[ONE])
+        check(compiled(X))
+        row = compiled.placement.rows[0]
+    assert (row.device, row.decided_by, row.reason) == ("cpu", "failure", "echo:one failed")
+    assert change(row, ONE) == "the device is tried again after a while; see its reason"
+
+
+@pytest.mark.parametrize(
+    ("device", "other", "sentence"),
+    [
+        ("echo:few", (9, 1, 9, 9), "takes at most 1 segment, and there would be another"),
+        ("echo:large", (9, 1, 9, 9), "takes segments of at least 2 ops, and there would be one of 1"),
+    ],
+)
+def test_a_limit_says_what_it_forbids(device: str, other: tuple[int, int, int, int], sentence: str) -> None:
+    """Alone, ADD would be cheaper on the limited device; what is on the other one in between forbids it."""
+    costs = table({device: (1, 50, 1, 1), ONE: other})
+    short = device.removeprefix("echo:")
+    limits = {"few": Limits(max_segments=1), "large": Limits(min_ops=2)}[short]
+    costs = replace(costs, devices=(DeviceCosts(device, limits=limits), *costs.devices[1:]))
+    placement = explained([device, ONE], costs)
+    barred = [row for row in placement.rows if row.device == ONE and row.decided_by == "limit"]
+    assert barred and all(sentence in row.reason for row in barred)
+    assert all(change(row, device) == f"not alone: it {sentence}" for row in barred)
+
+
+def test_what_is_behind_an_op_that_a_prefix_device_refuses_says_which() -> None:
+    devices = (DeviceCosts("echo:prefix", limits=Limits(prefix_only=True)), DeviceCosts(ONE))
+    costs = replace(table({"echo:prefix": (1,) * 4, ONE: (9,) * 4}))
+    costs = replace(costs, devices=(*devices, *costs.devices[2:]))
+    rows = explained(["echo:prefix", ONE], costs, exclude={1: "echo:prefix"}).rows
+    assert [row.device for row in rows] == ["echo:prefix", ONE, ONE, ONE]
+    says = "it takes only what starts at the graph's inputs, and op 1 RELU before this one is not one that it takes"
+    assert rows[2].decided_by == rows[3].decided_by == "limit"
+    assert rows[2].reason == f"echo:prefix: {says}" and change(rows[2], "echo:prefix") == f"not alone: {says}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (Support(Verdict.NO, "a.b", "it is so, found 4", "do this", "4", "3"), "do this"),
+        (
+            Support(Verdict.NO, "C.stride", "strides are at most 3, found 4", "", "4", "3"),
+            "change the op so that strides are at most 3",
+        ),
+        (
+            Support(Verdict.NO, "C.x", "there is a bias, found none; rank is 4, found 3"),
+            "change the op so that there is a bias and rank is 4",
+        ),
+        (
+            Support(Verdict.NO, "op_set", "x has no ELU", "", "ELU", "the 39 ops of its profile"),
+            "replace ELU by one of the 39 ops of its profile",
+        ),
+        (Support(Verdict.NO, "cpu.op", "there is no native code for ELU yet"), ""),
+    ],
+)
+def test_the_smallest_change(answer: Support, expected: str) -> None:
+    assert change_of(answer) == expected
