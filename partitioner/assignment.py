@@ -167,7 +167,7 @@ def _problem(work: GraphWork, table: CostTable, domains: Sequence[Sequence[str]]
         row = [_time(device, costs) if device in domain else None for device in ids]
         if all(cost is None for cost in row):
             raise Unplaceable(position, f"a cost of {node.op.name} on one of {', '.join(domain)}", "none", "add it")
-        ops.append(ProblemOp(tuple(row), _weight_bytes(node)))
+        ops.append(ProblemOp(tuple(row), _weight_bytes(node), position in work.starts))
     table_devices = [
         ProblemDevice(
             device.id, device.launch_ns, device.memory_domain, device.resource, device.limits, device.may_hang,

@@ -188,7 +188,8 @@ def check_limits(cuts: Sequence[Cut], limits: Mapping[str, Limits], work: GraphW
     device_of = {node.op.index: cut.device for cut in cuts for node in cut.nodes}
     before = effects.order(work.graph, work.nodes)
     waits = {
-        node.op.index: {work.nodes[p].op.index for p in wait} for node, wait in zip(work.nodes, before, strict=True)
+        node.op.index: {work.nodes[p].op.index for p in wait - work.starts}
+        for node, wait in zip(work.nodes, before, strict=True)
     }
     for device, limit in limits.items():
         own = [cut for cut in cuts if cut.device == device]

@@ -77,10 +77,12 @@ class ProblemDevice:
 @dataclass(frozen=True, slots=True)
 class ProblemOp:
     """An op. costs: one per device, None where it can't run: not supported, excluded, or pinned elsewhere.
-    weight_bytes: of its constants, for the devices' weight budgets."""
+    weight_bytes: of its constants, for the devices' weight budgets. is_start: it only converts an input of the graph,
+    so that what lies behind it still starts there for a device that takes only a prefix."""
 
     costs: tuple[int | None, ...]
     weight_bytes: int = 0
+    is_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +223,17 @@ class Problem:
         return tuple(map(tuple, found))
 
     @cached_property
+    def binding(self) -> tuple[tuple[int, ...], ...]:
+        """For each op those that have to be on a device that takes only a prefix if the op is."""
+        return tuple(tuple(op for op in wait if not self.ops[op].is_start) for wait in self.before)
+
+    @cached_property
     def domains(self) -> tuple[tuple[int, ...], ...]:
         """For each op the devices that may run it: a device that takes only a prefix loses what lies behind others'
         ops."""
         found: list[tuple[int, ...]] = []
         prefix = [device.limits.prefix_only for device in self.devices]
-        for op, wait in zip(self.ops, self.before, strict=True):
+        for op, wait in zip(self.ops, self.binding, strict=True):
             devices = tuple(
                 d
                 for d, cost in enumerate(op.costs)
@@ -254,7 +261,7 @@ class Problem:
         COST_LIMIT where that device takes only a prefix and an op elsewhere made it."""
         n = len(self.devices)
         found = np.array([tensor.copy for tensor in self.tensors], np.int64).reshape(-1, n, n)
-        made = np.array([tensor.producer is not None for tensor in self.tensors], bool)
+        made = np.array([t.producer is not None and not self.ops[t.producer].is_start for t in self.tensors], bool)
         for d in self.prefix_devices:
             found[made, :, d] = COST_LIMIT
         found[:, np.arange(n), np.arange(n)] = 0

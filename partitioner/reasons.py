@@ -183,7 +183,7 @@ class _Limits:
             if d == assignment[position] or answers is None or not answers[position].runs:
                 continue
             limits = device.limits
-            if limits.prefix_only and any(assignment[p] != d for p in self._problem.before[position]):
+            if limits.prefix_only and any(assignment[p] != d for p in self._problem.binding[position]):
                 found[device.id] = self._behind(d, position, assignment)
             elif d in self._problem.domains[position] and not self._is_broken:
                 assignment[position], old = d, assignment[position]
@@ -215,7 +215,7 @@ class _Limits:
         elsewhere: set[int] = set()
         seen, queue = {position}, [position]
         while queue:
-            for earlier in problem.before[queue.pop()]:
+            for earlier in problem.binding[queue.pop()]:
                 if earlier not in seen:
                     seen.add(earlier)
                     queue.append(earlier)

@@ -281,7 +281,7 @@ class Judge:
                 behind = tuple(
                     op
                     for op, a in enumerate(assignment)
-                    if a == d and any(assignment[earlier] != d for earlier in self.problem.before[op])
+                    if a == d and any(assignment[earlier] != d for earlier in self.problem.binding[op])
                 )
                 if behind:
                     return d, behind

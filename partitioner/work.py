@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from delegraph.core.abi.values import Cut, Limits, Support
+from delegraph.core.abi.values import CONVERSIONS, Cut, Limits, Support
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops.opdef import Node
 
@@ -31,8 +32,8 @@ FAST = "allow other rounding: numerics='fast' (--numerics fast)"
 @dataclass(frozen=True, eq=False)
 class GraphWork:
     """The ops of one graph that are to be placed. needed: tensors that are read when they have run. host: op → why core
-    runs it itself. answers: device → one answer per node, devices in the user's order. named: those that the user
-    named. pins: op → device."""
+    runs it itself. asked: device → its own answer per node, devices in the user's order; answers: the same behind the
+    user's wishes (numerics, exclusions) and what failed. named: those that the user named. pins: op → device."""
 
     graph: Graph
     nodes: Sequence[Node]
@@ -42,6 +43,17 @@ class GraphWork:
     answers: Mapping[str, Sequence[Support]]
     named: Collection[str]
     pins: Mapping[int, str] = field(default_factory=dict)
+
+    @cached_property
+    def starts(self) -> frozenset[int]:
+        """Positions of ops that only convert what comes from outside: see ``CONVERSIONS``."""
+        found: set[int] = set()
+        makers = {i: position for position, node in enumerate(self.nodes) for i in node.op.outputs}
+        for position, node in enumerate(self.nodes):
+            maker = makers.get(node.op.inputs[0]) if node.op.name in CONVERSIONS else position
+            if maker is None or maker in found:
+                found.add(position)
+        return frozenset(found)
 
     def takers(self, position: int) -> list[str]:
         """The devices that may run the node, whoever named them, in the user's order."""

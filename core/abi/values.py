@@ -50,11 +50,15 @@ class Link:
     bytes_per_s: int = 0
 
 
+CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
+"""Ops that only convert: what lies behind one that converts an input of the graph still starts at the inputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a device can take at most. Since 0.2. None: no limit. max_segments: per model. prefix_only: only a segment
-    that starts at the graph's inputs. weight_budget_bytes: constants that fit on the device; more are streamed each
-    run. min_ops: segments of fewer ops are not worth its launch."""
+    that starts at the graph's inputs (or where CONVERSIONS end that convert them). weight_budget_bytes: constants that
+    fit on the device; more are streamed each run. min_ops: segments of fewer ops are not worth its launch."""
 
     max_segments: int | None = None
     prefix_only: bool = False

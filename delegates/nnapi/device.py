@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import (
+    CONVERSIONS,
     SUPPORTED,
     Artifact,
     DelegateError,
@@ -33,8 +34,6 @@ from delegraph.core.ops.opdef import Node
 from delegraph.delegates.nnapi.model import node_estimate, segment_estimate, transfer_ns
 
 ARTIFACT_FORMAT = "nnapi-0"
-
-_CONVERTING = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
 
 class NnapiDevice(Device):
@@ -172,7 +171,7 @@ def _is_start(graph: Graph, tensor: int) -> bool:
     producer = graph.producers.get(tensor)
     if producer is None:
         return True
-    return producer.name in _CONVERTING and _is_start(graph, producer.inputs[0])
+    return producer.name in CONVERSIONS and _is_start(graph, producer.inputs[0])
 
 
 class NnapiProgram(Program):

@@ -405,3 +405,21 @@ def test_more_devices_than_subsets_are_tried() -> None:
         solution = solve(problem)
         expect_sound(problem, solution)
         assert best <= solution.true_ns
+
+
+def test_what_lies_behind_a_conversion_of_the_input_is_still_a_prefix() -> None:
+    """As on an Edge TPU: the CPU quantizes the input, the device takes the rest."""
+    limits = Limits(max_segments=1, prefix_only=True)
+    copy = ((0, 1), (1, 0))
+
+    def assigned(*, is_start: bool) -> tuple[int, ...]:
+        ops = (ProblemOp((10, None), is_start=is_start), ProblemOp((50, 1)), ProblemOp((50, 1)))
+        tensors = tuple(
+            ProblemTensor(p, c, is_output, copy)
+            for p, c, is_output in ((None, (0,), False), (0, (1,), False), (1, (2,), False), (2, (), True))
+        )
+        devices = (ProblemDevice("cpu"), ProblemDevice("tpu", 5, "tpu memory", limits=limits))
+        return solve(Problem(devices, 0, ops, tensors)).assignment
+
+    assert assigned(is_start=True) == (0, 1, 1)
+    assert assigned(is_start=False) == (0, 0, 0)
