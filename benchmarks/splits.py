@@ -16,7 +16,7 @@ ablation and ``dg.explain``. Exit status 1 where ours is predicted slower than t
 same random inputs, then ["cpu"] and ["opencl:0"], which has all that the device takes on it; medians of the paired
 ratios, of the first with a 95 % bootstrap interval, and what was predicted.
 Exit status 1 where the split is more than 5 % slower than the CPU alone, beyond noise. Set DELEGRAPH_CACHE_DIR to keep
-what was calibrated, or to start afresh.
+what was calibrated, or to start afresh; OPENBLAS_NUM_THREADS=1 steadies the reference device on a busy machine.
 """
 
 from __future__ import annotations

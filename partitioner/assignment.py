@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from delegraph.core.abi.values import Cut, Limits
 from delegraph.core.errors import InvalidArgument
@@ -23,17 +24,15 @@ from delegraph.partitioner.problem import (
     Unplaceable,
     copy_table,
 )
-from delegraph.partitioner.solve import solve
+from delegraph.partitioner.solve import WEIGHTS, solve
 from delegraph.partitioner.true_cost import Judge, concurrent_time
-from delegraph.partitioner.work import Assignment, GraphWork
+from delegraph.partitioner.work import CPU, Assignment, GraphWork
 
 LAST_RESORT_NS = 10**12
 """What an op on a device that nobody named costs beside its time, while the split is searched: more than any model
 takes, so that it goes there only when it has to."""
 
 OBJECTIVES = ("latency", "energy")
-
-CPU = "cpu"
 
 SegmentEstimates = Callable[[str, Sequence[Node]], int | None]
 """(device, nodes) → its own estimate of that segment, or None for the sum of its ops."""
@@ -46,8 +45,9 @@ def by_cost(
     estimates: SegmentEstimates | None = None,
     *,
     estimates_exceed_sums: bool = False,
+    is_quick: bool = False,
 ) -> Assignment:
-    """The assignment of least TRUE that the solver finds.
+    """The assignment of least TRUE that the solver finds; is_quick: by one surrogate alone, a little worse perhaps.
 
     Must hold on entry: every node has a device that runs it, with a cost in the table.
 
@@ -71,6 +71,8 @@ def by_cost(
         objective,
         _dearer_energy(energy, forced) if energy is not None and is_forced else energy,
         estimate,
+        weights=(Fraction(1),) if is_quick else WEIGHTS,
+        improve=not is_quick,
         estimates_exceed_sums=estimates_exceed_sums,
     )
     judged = real if energy is None else real.with_costs(energy)
@@ -139,17 +141,14 @@ def cpu_alone(work: GraphWork, table: CostTable, of_energy: bool) -> int | None:
 
 def _widened(work: GraphWork, table: CostTable) -> list[list[str]]:
     """The domains; where only devices with limits are in one, with what stands under them too: they may not get all
-    that they take. Where the CPU was named and can't run an op, with what stands under it: together they compete, so
-    that the CPU alone is always among what is weighed."""
+    that they take."""
     limited = {device.id for device in table.devices if device.limits != Limits()}
     domains = []
     for position in range(len(work.nodes)):
         domain = work.domain(position)
         is_pinned = work.nodes[position].op.index in work.pins
-        takers = work.takers(position)
-        stands_in = CPU in work.named and CPU not in takers and CORE not in domain
-        if (stands_in or limited.issuperset(domain)) and not is_pinned:
-            domain += [device for device in takers if device in table.fallbacks][:1]
+        if limited.issuperset(domain) and not is_pinned:
+            domain += [device for device in work.takers(position) if device in table.fallbacks][:1]
         domains.append(list(dict.fromkeys(domain)))
     return domains
 

@@ -43,6 +43,7 @@ class DeviceCosts:
     """What a device costs beside its ops, and what it can take. launch_ns: of starting a segment; to_device,
     from_device: the links; source: of these figures. memory_domain, resource, may_hang, limits: as in DeviceInfo.
     stream_bytes_per_s: of constants beyond the weight budget. byte_pj: energy of a byte that is copied, None: unknown.
+    estimates_segments: whether it may say of a whole segment what that costs, in place of the sum of its ops.
     """
 
     id: str
@@ -56,6 +57,7 @@ class DeviceCosts:
     stream_bytes_per_s: int = 0
     byte_pj: float | None = None
     source: str = "device"
+    estimates_segments: bool = False
 
     def to_json(self) -> dict[str, Any]:
         limits = {
@@ -76,6 +78,7 @@ class DeviceCosts:
             "stream_bytes_per_s": self.stream_bytes_per_s,
             "byte_pj": self.byte_pj,
             "source": self.source,
+            "estimates_segments": self.estimates_segments,
         }
 
 
@@ -176,6 +179,7 @@ def _answer_json(answer: Support, cost: Cost | None) -> dict[str, Any]:
 def _device(item: Reader) -> DeviceCosts:
     limits = item["limits"]
     most, budget, byte_pj = limits.get("max_segments"), limits.get("weight_budget_bytes"), item.get("byte_pj")
+    estimates = item.get("estimates_segments")
     return DeviceCosts(
         item["id"].text(),
         item["launch_ns"].whole(),
@@ -193,6 +197,7 @@ def _device(item: Reader) -> DeviceCosts:
         item["stream_bytes_per_s"].whole(),
         None if byte_pj is None else byte_pj.number(),
         _source(item["source"]),
+        False if estimates is None else estimates.flag(),
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CORE = ""
 """The device of ops that core runs itself."""
+CPU = "cpu"
 FAST = "allow other rounding: numerics='fast' (--numerics fast)"
 """What brings an op to a device that rounds otherwise."""
 
@@ -61,14 +62,18 @@ class GraphWork:
 
     def domain(self, position: int) -> list[str]:
         """The devices that the node may go to: "" for core, the pin's if it takes it, those named, or the first of
-        those under them. Empty where nothing runs it."""
+        those under them. Where the CPU was named and can't run it, what stands under the CPU competes for it, so that
+        the CPU alone is always among what is weighed. Empty where nothing runs it."""
         op = self.nodes[position].op.index
         if op in self.host:
             return [CORE]
         takers = self.takers(position)
         if self.pins.get(op) in takers:
             return [self.pins[op]]
-        return [device for device in takers if device in self.named] or takers[:1]
+        named = [device for device in takers if device in self.named]
+        under = [device for device in takers if device not in self.named][:1]
+        is_left = CPU in self.named and CPU not in takers
+        return named + under if is_left else named or under
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,6 +95,33 @@ def test_costs_replay(name: str, machine: str, numerics: str) -> None:
     assert text_of(gone.placement).replace("gone:", "nnapi:") == text_of(found.placement)
 
 
+def test_costs_say_who_answers_for_segments() -> None:
+    """Whether a device does changes the search, even where it has nothing to say."""
+    found = explanation("mlperf_kws_int8", "pixel-3", "fast").costs.to_json()
+    assert {device["id"] for device in found["devices"] if not device["estimates_segments"]} == {"cpu", "reference"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["coral-dev-board", "ethos-u65-board", "pixel-3", "pixel-4"])
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+def test_every_model_is_explained_alike_from_its_costs(machine: str, numerics: str) -> None:
+    explained = 0
+    for path in sorted(REAL.glob("*.tflite")):
+        try:
+            found = dg.explain(path, machine=machine, numerics=numerics)
+        except dg.UnsupportedOp:
+            continue
+        explained += 1
+        assert Placement.from_json(through_json(found.placement.to_json())) == found.placement, path
+        again = dg.explain(path, costs=through_json(found.costs.to_json()), numerics=numerics)
+        assert text_of(again.placement) == text_of(found.placement), path
+        for row in found.placement.rows:
+            for candidate in row.candidates:
+                is_kernel = candidate.answer.constraint.startswith("cpu.")
+                assert candidate.device == row.device or candidate.change or is_kernel, (path, row.op, candidate)
+    assert explained > 35
+
+
 _CHILD = """
 import json, sys
 import delegraph as dg
@@ -144,6 +171,15 @@ def test_every_op_of_the_file_has_one_row_with_a_reason(name: str, machine: str,
     assert len(set(keys)) == len(keys)
     assert in_file - late <= len(keys) <= in_file  # a folded op may be known before a late one
     assert all(row.reason for row in found.placement.rows)
+
+
+def test_what_waits_for_a_shape_is_not_called_folded() -> None:
+    found = explanation("dtln_1_while", "pixel-4", "fast").placement
+    assert any(note.startswith("2 ops of graph 3 wait for shapes") for note in found.notes)
+    placed = {row.op for row in found.rows if row.graph == 3}
+    in_file = read(REAL / "dtln_1_while.tflite").root.subgraphs[3].operators
+    assert len(placed) == len(in_file) - 2
+    assert FOLDED not in {row.device for row in found.rows if row.name == "CONCATENATION"}
 
 
 @each

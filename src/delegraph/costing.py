@@ -62,6 +62,9 @@ class Costing:
             slot = self.slots[name]
             found = self._of_cpu(slot, view) if self._is_modelled_cpu(name) else self._of(slot, view, work)
             devices[name], columns[name] = found
+        devices = {
+            name: replace(device, estimates_segments=self._estimates_segments(name)) for name, device in devices.items()
+        }
         rows = [self._row(work, position, node, columns) for position, node in enumerate(work.nodes)]
         return CostTable(self.machine, tuple(devices.values()), tuple(rows), self.fallbacks)
 
@@ -131,7 +134,7 @@ class Costing:
         """The devices' own estimates of segments, if any has one; and whether none is below the sum of its ops."""
         if self.given is not None:
             return replayed(self.given, work.graph.index)
-        able = [device.id for device in table.devices if self._estimates_segments(device.id)]
+        able = [device.id for device in table.devices if device.estimates_segments]
         if not able:
             return None, True
 
@@ -144,21 +147,23 @@ class Costing:
             self.asked[work.graph.index, device, tuple(node.op.index for node in nodes)] = found.time_ns
             return found.time_ns
 
-        return estimate, all(self.slots[device].info.is_virtual for device in able)
+        return estimate, _exceed(table)
 
     def _estimates_segments(self, device: str) -> bool:
         return device in self.slots and not self._is_modelled_cpu(device) and self.slots[device].estimates_segments
 
 
 def replayed(table: CostTable, graph: int) -> tuple[SegmentEstimates | None, bool]:
-    """The estimates of segments that a table has for a graph; and whether none is below the sum of its ops."""
+    """As ``Costing.estimates``, from what a table says that the devices said."""
     known = {(row.device, row.ops): row.time_ns for row in table.segments if row.graph == graph}
-    if not known:
+    if not known and not any(device.estimates_segments for device in table.devices):
         return None, True
-    rows = table.of_graph(graph)
-    sums = {(d, ops): sum(rows[op].costs[d].time_ns for op in ops if d in rows[op].costs) for d, ops in known}
-    exceed = all(time_ns >= sums[key] for key, time_ns in known.items())
-    return lambda device, nodes: known.get((device, tuple(node.op.index for node in nodes))), exceed
+    return lambda device, nodes: known.get((device, tuple(node.op.index for node in nodes))), _exceed(table)
+
+
+def _exceed(table: CostTable) -> bool:
+    """Whether what devices say of segments is no less than the sum of their ops: so where both are their own words."""
+    return all(device.source != "measured" for device in table.devices if device.estimates_segments)
 
 
 def cpu_cost(cpu: Cpu, node: Node) -> Cost:

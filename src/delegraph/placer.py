@@ -7,13 +7,14 @@ compiles as if there were no partitioner.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Limits, Support, Verdict
-from delegraph.core.errors import InvalidArgument
+from delegraph.core.errors import InternalError, InvalidArgument
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops import registry as ops
 from delegraph.core.ops.nodes import output_shapes
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from delegraph.partitioner.costs import CostTable
 
 log = logging.getLogger("delegraph")
+progress = logging.getLogger("delegraph.progress")
+"""Told of what takes its time; the command line shows it."""
+
+QUICK_BEYOND = 1000
+"""Ops times devices beyond which what-ifs are answered by a quick search."""
 
 Say = Callable[[str], None]
 
@@ -39,7 +45,7 @@ class Placer:
     of what takes its time."""
 
     def __init__(
-        self, request: Request, *, weighs_all: bool = False, replays: bool = False, say: Say = log.info
+        self, request: Request, *, weighs_all: bool = False, replays: bool = False, say: Say = progress.info
     ) -> None:
         self.request = request
         self._slots = request.slots
@@ -149,7 +155,8 @@ class Placer:
             rows = table.of_graph(work.graph.index)
             if not all(op in rows and device in rows[op].costs for op, device in lifted):
                 return None
-            runs = self._solved(work, table).assignment.runs
+            is_quick = len(work.nodes) * len(work.named) > QUICK_BEYOND
+            runs = self._solved(work, table, is_quick=is_quick).assignment.runs
         except (DelegateError, InvalidArgument, NoEnergyModel):
             return None
         return sum(run.total_ns for run in runs)
@@ -194,18 +201,36 @@ class Placer:
                 return decision
             work = refused
 
-    def _solved(self, work: GraphWork, table: CostTable) -> Decision:
+    def _solved(self, work: GraphWork, table: CostTable, *, is_quick: bool = False) -> Decision:
         from delegraph.partitioner.assignment import by_cost
         from delegraph.partitioner.problem import Unplaceable
 
         estimates, exceed = self._costing.estimates(work, table)
         try:
-            found = by_cost(work, table, self.request.objective, estimates, estimates_exceed_sums=exceed)
+            with self._weighable():
+                found = by_cost(
+                    work,
+                    table,
+                    self.request.objective,
+                    estimates,
+                    estimates_exceed_sums=exceed,
+                    is_quick=is_quick,
+                )
         except Unplaceable as exc:
             node = work.nodes[exc.op]
             advice = "remove its pin" if node.op.index in work.pins else exc.advice
             raise InvalidArgument(f"placement of {node.place}", exc.expected, exc.found, advice) from exc
         return self._decided(work, found, table)
+
+    @contextmanager
+    def _weighable(self) -> Iterator[None]:
+        """Costs that were handed in may be such that nothing can be weighed by them: that is no error of delegraph."""
+        try:
+            yield
+        except InternalError as exc:
+            if self.request.costs is None:
+                raise
+            raise InvalidArgument("costs", "figures that can be weighed", exc.what, "correct the costs") from exc
 
     def _refused(self, work: GraphWork, cuts: Sequence[Cut]) -> GraphWork | None:
         """The work without what a device refuses as a whole; None where every segment is taken."""
@@ -248,7 +273,8 @@ class Placer:
 
             table = self._costing.table(work)
             estimates, _ = self._costing.estimates(work, table)
-            assignment = as_given(work, table, devices, cuts, estimates, self.request.objective)
+            with self._weighable():
+                assignment = as_given(work, table, devices, cuts, estimates, self.request.objective)
         missing = unspoken(self.request.given, work)
         notes = (f"the placement says nothing of {len(missing)} ops of graph {work.graph.index}: they go by the order",)
         return Decision(work, assignment, tuple(cuts), table, True, self.request.objective, notes if missing else ())

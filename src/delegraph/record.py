@@ -58,7 +58,7 @@ def placement_of(
     return Placement(
         tuple(rows[key] for key in sorted(rows)),
         tuple(sorted(segments.values(), key=lambda segment: segment.graph)),
-        tuple(_predictions(graphs, decisions)),
+        tuple(_predictions(graphs, decisions, rows)),
         graphs.source,
         machine,
         objective,
@@ -116,8 +116,10 @@ def _is_behind(graph: Graph, op: int, rows: Mapping[tuple[int, int], OpPlacement
     return any(key[0] == graph.index and key[1] > op for key in rows)
 
 
-def _predictions(graphs: GraphSet, decisions: Sequence[Decision]) -> list[GraphPrediction]:
-    """One per graph whose ops have all been weighed, with the graphs that it calls, called graphs first."""
+def _predictions(
+    graphs: GraphSet, decisions: Sequence[Decision], placed: Collection[tuple[int, int]]
+) -> list[GraphPrediction]:
+    """One per graph whose ops have all been placed and weighed, with the graphs that it calls."""
     own: dict[int, list[Decision]] = {}
     seen: set[tuple[int, int]] = set()
     for decision in decisions:
@@ -133,6 +135,8 @@ def _predictions(graphs: GraphSet, decisions: Sequence[Decision]) -> list[GraphP
         stages = own.get(index, [])
         if not stages or any(stage.assignment.problem is None for stage in stages):
             return None
+        if any((index, op.index) not in placed for op in graphs.graphs[index].ops):
+            return None  # some wait for shapes that depend on data
         total, concurrent, alone, bound = 0, 0, 0, 0
         has_alone = has_bound = has_concurrent = True
         for stage in stages:

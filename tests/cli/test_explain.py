@@ -50,6 +50,13 @@ def test_what_people_read_is_short(delegraph: Call) -> None:
     assert sum(len(line) > 120 for line in lines) <= 5
 
 
+def test_what_is_folded_is_one_line(delegraph: Call) -> None:
+    """88 constants in float16, each folded into another op."""
+    out = delegraph("explain", REAL / "face_landmark.tflite", "--machine", "pixel-4", "--numerics", "fast").out
+    (row,) = [line for line in out.splitlines() if line.startswith("folded")]
+    assert "DEQUANTIZE x " in row and "computed ahead of the run" in row
+
+
 def test_one_op(delegraph: Call) -> None:
     out = delegraph("explain", DEEPLAB, *BOARD, "--numerics", "fast", "--op", 71).out
     assert out.startswith("op 71 ARG_MAX: reference\nonly: no named device runs it, reference does\n")

@@ -42,7 +42,9 @@ PLACEMENT = Placement(
 TABLE = CostTable(
     "my-board",
     (
-        DeviceCosts("a", 5, Link(1, 10), Link(2, 20), "a", "bus", True, Limits(2, True, 1000, 3), 7, 0.5, "measured"),
+        DeviceCosts(
+            "a", 5, Link(1, 10), Link(2, 20), "a", "bus", True, Limits(2, True, 1000, 3), 7, 0.5, "measured", True
+        ),
         DeviceCosts("b"),
     ),
     (

@@ -78,6 +78,19 @@ def test_costs_of_another_model_are_refused() -> None:
         dg.explain(chain(), costs=costs)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("devices", 1, "limits", "max_segments"), 1, "found the host has limits"),
+        (("devices", 0, "launch_ns"), 1 << 50, "found the costs are too large"),
+    ],
+)
+def test_costs_that_nothing_can_be_weighed_by(path: tuple[Any, ...], value: Any, message: str) -> None:
+    document = table(*[{"a": 1, "cpu": 2}] * 4, launch_ns=value).to_json()
+    with pytest.raises(dg.InvalidArgument, match=f"costs: expected figures that can be weighed, {message}; correct"):
+        dg.explain(chain(), costs=changed(document, path, value))
+
+
 def test_energy_needs_figures_of_every_candidate() -> None:
     costs = table(*[{"a": 1, "b": 2}] * 4)
     with pytest.raises(NoEnergyModel, match="found none for"):

@@ -127,3 +127,16 @@ def test_sums_add_up_where_the_cpu_is_only_under_the_others(name: str, machine: 
     pytest.importorskip("llvmlite")
     devices = [f"{p.family}:{p.id}" for p in load().profiles.values() if p.machine == machine]
     check(name, machine, "fast", devices=devices)
+
+
+@pytest.mark.parametrize("name", ["gesture_embedder", "mobilenet_v1_0.25_128_quant", "sdpa_composite"])
+def test_compile_splits_as_explain_says(name: str) -> None:
+    require("shared")
+    pytest.importorskip("llvmlite")
+    for device in ("nnapi:phone-gpu", "nnapi:ethos-u65-256"):
+        compiled = dg.compile(model_path(name), devices=[device, "cpu"], numerics="fast")
+        told = dg.explain(model_path(name), devices=[device, "cpu"], numerics="fast").placement
+        rows = {(row.graph, row.op): row.device for row in told.rows}
+        assert {(row.graph, row.op): row.device for row in compiled.placement.rows if row.graph == 0}.items() <= (
+            rows.items()
+        )

@@ -134,12 +134,14 @@ def test_a_limit_says_what_it_forbids(device: str, other: tuple[int, int, int, i
     assert all(change(row, device) == f"not alone: it {sentence}" for row in barred)
 
 
-def test_what_is_behind_an_op_that_a_prefix_device_refuses_says_which() -> None:
+@pytest.mark.parametrize("pins", [{}, {0: ONE}])
+def test_what_is_behind_an_op_that_a_prefix_device_refuses_says_which(pins: dict[int, str]) -> None:
+    """The op that is refused, rather than one that is elsewhere for another reason."""
     devices = (DeviceCosts("echo:prefix", limits=Limits(prefix_only=True)), DeviceCosts(ONE))
     costs = replace(table({"echo:prefix": (1,) * 4, ONE: (9,) * 4}))
     costs = replace(costs, devices=(*devices, *costs.devices[2:]))
-    rows = explained(["echo:prefix", ONE], costs, exclude={1: "echo:prefix"}).rows
-    assert [row.device for row in rows] == ["echo:prefix", ONE, ONE, ONE]
+    rows = explained(["echo:prefix", ONE], costs, exclude={1: "echo:prefix"}, pins=pins).rows
+    assert [row.device for row in rows] == [ONE if pins else "echo:prefix", ONE, ONE, ONE]
     says = "it takes only what starts at the graph's inputs, and op 1 RELU before this one is not one that it takes"
     assert rows[2].decided_by == rows[3].decided_by == "limit"
     assert rows[2].reason == f"echo:prefix: {says}" and change(rows[2], "echo:prefix") == f"not alone: {says}"

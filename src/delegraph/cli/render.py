@@ -33,6 +33,19 @@ def warn(text: str) -> None:
     print(f"warning: {plain(text)}", file=sys.stderr)
 
 
+def show_progress() -> None:
+    """From now on, what takes its time is a remark on stderr, as the library tells its log."""
+    import logging
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(record.getMessage())
+
+    logger = logging.getLogger("delegraph.progress")
+    logger.setLevel(logging.INFO)
+    logger.handlers[:] = [Notes()]
+
+
 def line(text: str = "") -> None:
     print(plain(text))
 

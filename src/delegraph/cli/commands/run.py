@@ -104,6 +104,7 @@ def command(
     given_labels = read_labels(labels_path) if labels_path is not None else None
     file = load_model(model)
     about, warnings = metadata_of(file)
+    render.show_progress()
     with render.status("compiling"):
         compiled = compile(
             file,
