@@ -26,11 +26,11 @@ from tests.partitioner.problems import SETS, Chip, chain, densenet, hrnet, rando
 from tests.partitioner.test_solve import least_true
 from tests.support import shared_path
 
-from delegraph.partitioner.elimination import TooWide
-from delegraph.partitioner.ilp import Budget, minimise_wide
-from delegraph.partitioner.problem import Problem, ProblemOp
-from delegraph.partitioner.solve import WEIGHTS, solve
-from delegraph.partitioner.surrogate import Surrogate, entries_of, setting
+from delegraph.partitioner.solver.elimination import TooWide
+from delegraph.partitioner.solver.ilp import Budget, minimise_wide
+from delegraph.partitioner.solver.problem import Problem, ProblemOp
+from delegraph.partitioner.solver.solve import WEIGHTS, solve
+from delegraph.partitioner.solver.surrogate import Surrogate, entries_of, setting
 
 
 @dataclass(frozen=True)

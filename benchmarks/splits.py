@@ -47,10 +47,10 @@ from delegraph.core.model.reader import read
 from delegraph.core.ops.prepare import prepare
 from delegraph.costing import Costing
 from delegraph.explanation import _stages
-from delegraph.partitioner.improve import repaired
-from delegraph.partitioner.problem import Problem
-from delegraph.partitioner.solve import WEIGHTS, solve
-from delegraph.partitioner.true_cost import Judge, Run, SegmentEstimate
+from delegraph.partitioner.solver.improve import repaired
+from delegraph.partitioner.solver.problem import Problem
+from delegraph.partitioner.solver.solve import WEIGHTS, solve
+from delegraph.partitioner.solver.true_cost import Judge, Run, SegmentEstimate
 from delegraph.placer import Placer
 from delegraph.request import HOST, Wishes, resolved
 from delegraph.testing.oracle import TensorDetails, recipe_inputs

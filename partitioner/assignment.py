@@ -14,7 +14,7 @@ from delegraph.core.ops import effects
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.ops.registry import find
 from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts
-from delegraph.partitioner.problem import (
+from delegraph.partitioner.solver.problem import (
     CORE,
     Costs,
     Problem,
@@ -24,8 +24,8 @@ from delegraph.partitioner.problem import (
     Unplaceable,
     copy_table,
 )
-from delegraph.partitioner.solve import WEIGHTS, solve
-from delegraph.partitioner.true_cost import Judge, concurrent_time
+from delegraph.partitioner.solver.solve import WEIGHTS, solve
+from delegraph.partitioner.solver.true_cost import Judge, concurrent_time
 from delegraph.partitioner.work import CPU, Assignment, GraphWork
 
 LAST_RESORT_NS = 10**12

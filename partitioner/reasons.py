@@ -12,8 +12,8 @@ from delegraph.core.abi.values import Limits, Support, Verdict
 from delegraph.partitioner.costs import Cost, CostTable
 from delegraph.partitioner.placement import CORE, Candidate, OpPlacement
 from delegraph.partitioner.placement_text import amount
-from delegraph.partitioner.problem import Problem
-from delegraph.partitioner.true_cost import Judge
+from delegraph.partitioner.solver.problem import Problem
+from delegraph.partitioner.solver.true_cost import Judge
 from delegraph.partitioner.work import Decision, GraphWork
 
 FAILED = "device.failed"

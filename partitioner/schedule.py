@@ -1,7 +1,7 @@
 """Device per op → runs of ops on one device, in an order in which they can run. Imports nothing of delegraph.
 
 The one place that decides what a segment is: what is executed (``partitioner.segments``) and what is predicted
-(``partitioner.true_cost``) both ask it.
+(``solver.true_cost``) both ask it.
 """
 
 from __future__ import annotations

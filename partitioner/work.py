@@ -19,9 +19,9 @@ from delegraph.core.ops.opdef import Node
 
 if TYPE_CHECKING:
     from delegraph.partitioner.costs import CostTable
-    from delegraph.partitioner.problem import Problem
-    from delegraph.partitioner.solve import Solution
-    from delegraph.partitioner.true_cost import RunCost
+    from delegraph.partitioner.solver.problem import Problem
+    from delegraph.partitioner.solver.solve import Solution
+    from delegraph.partitioner.solver.true_cost import RunCost
 
 CORE = ""
 """The device of ops that core runs itself."""

@@ -22,11 +22,11 @@ from delegraph.core.runtime.plan import infer
 from delegraph.core.runtime.runner import Runners
 from delegraph.cutting import segments_of
 from delegraph.partitioner.costs import CostTable, SegmentEstimate
-from delegraph.partitioner.flips import flip_costs
 from delegraph.partitioner.placement import Placement
 from delegraph.partitioner.placement_text import amount
 from delegraph.partitioner.reasons import Changes, change_of, is_rounding
-from delegraph.partitioner.true_cost import Judge
+from delegraph.partitioner.solver.flips import flip_costs
+from delegraph.partitioner.solver.true_cost import Judge
 from delegraph.partitioner.work import FAST, Decision
 from delegraph.placer import Placer, Say
 from delegraph.record import placement_of

@@ -148,7 +148,7 @@ class Placer:
     def what_if(self, work: GraphWork, lifted: Collection[tuple[int, str]]) -> int | None:
         """What other work is predicted to take in all, None where that can't be told. lifted: (op, device) whose costs
         have to be known for that."""
-        from delegraph.partitioner.problem import NoEnergyModel
+        from delegraph.partitioner.solver.problem import NoEnergyModel
 
         try:
             table = self._costing.table(work)
@@ -203,7 +203,7 @@ class Placer:
 
     def _solved(self, work: GraphWork, table: CostTable, *, is_quick: bool = False) -> Decision:
         from delegraph.partitioner.assignment import by_cost
-        from delegraph.partitioner.problem import Unplaceable
+        from delegraph.partitioner.solver.problem import Unplaceable
 
         estimates, exceed = self._costing.estimates(work, table)
         try:

@@ -18,7 +18,15 @@ from delegraph.core.ops import effects, registry
 from delegraph.core.ops.nodes import infer_op, node_of, spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.ops.prepare import prepare
-from delegraph.partitioner.problem import CORE, COST_LIMIT, Problem, ProblemDevice, ProblemOp, ProblemTensor, copy_table
+from delegraph.partitioner.solver.problem import (
+    CORE,
+    COST_LIMIT,
+    Problem,
+    ProblemDevice,
+    ProblemOp,
+    ProblemTensor,
+    copy_table,
+)
 
 
 def random_problem(rng: np.random.Generator, n_ops: int, n_devices: int, *, has_limits: bool = False) -> Problem:

@@ -14,7 +14,7 @@ import delegraph as dg
 from delegraph import storage
 from delegraph.core.abi.values import DelegateError, DeviceInfo, ErrorCode, Limits, Support, Verdict
 from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
-from delegraph.partitioner.problem import NoEnergyModel
+from delegraph.partitioner.solver.problem import NoEnergyModel
 
 ONE, TWO = "echo:one", "echo:two"
 NAMES = ("ADD", "RELU", "MUL", "SUB")

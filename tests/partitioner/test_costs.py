@@ -16,7 +16,7 @@ from tests.runtime.test_fallback import chain
 import delegraph as dg
 from delegraph.core.abi.values import Support, Verdict
 from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
-from delegraph.partitioner.problem import NoEnergyModel
+from delegraph.partitioner.solver.problem import NoEnergyModel
 
 DOCUMENT = json.loads(json.dumps(TABLE.to_json()))
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "costs.schema.json").read_text())

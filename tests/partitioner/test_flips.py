@@ -10,10 +10,10 @@ from tests.partitioner.problems import SETS, all_assignments, chain, densenet, w
 from tests.partitioner.test_solve import dearer, least_true
 from tests.partitioner.test_surrogate import problems
 
-from delegraph.partitioner.flips import flip_costs
-from delegraph.partitioner.problem import Problem, ProblemOp
-from delegraph.partitioner.solve import solve
-from delegraph.partitioner.true_cost import Judge, SegmentEstimate
+from delegraph.partitioner.solver.flips import flip_costs
+from delegraph.partitioner.solver.problem import Problem, ProblemOp
+from delegraph.partitioner.solver.solve import solve
+from delegraph.partitioner.solver.true_cost import Judge, SegmentEstimate
 
 
 def least_changes(problem: Problem, judge: Judge, assignment: tuple[int, ...]) -> list[dict[int, int]]:

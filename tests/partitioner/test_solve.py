@@ -26,7 +26,7 @@ from tests.support import require, shared_path
 
 from delegraph.core.abi.values import Limits, Link
 from delegraph.core.errors import InternalError, InvalidArgument
-from delegraph.partitioner.problem import (
+from delegraph.partitioner.solver.problem import (
     COST_LIMIT,
     Costs,
     NoEnergyModel,
@@ -37,8 +37,8 @@ from delegraph.partitioner.problem import (
     Unplaceable,
     copy_table,
 )
-from delegraph.partitioner.solve import Solution, solve
-from delegraph.partitioner.true_cost import Judge, Position, Run, SegmentEstimate, broken_rule, concurrent_time
+from delegraph.partitioner.solver.solve import Solution, solve
+from delegraph.partitioner.solver.true_cost import Judge, Position, Run, SegmentEstimate, broken_rule, concurrent_time
 
 ROOT = Path(__file__).parents[2]
 FREE = ((0, 0), (0, 0))
@@ -128,7 +128,7 @@ def test_real_graphs(devices: str) -> None:
 _CHILD = """
 from tests.partitioner.problems import SETS, densenet, hrnet
 from tests.partitioner.test_surrogate import problems
-from delegraph.partitioner.solve import solve
+from delegraph.partitioner.solver.solve import solve
 several = problems(30, 30, has_limits=True) + [f(150, SETS["npu+gpu+dsp+cpu"]) for f in (densenet, hrnet)]
 print([solve(problem) for problem in several])
 """

@@ -18,13 +18,13 @@ from tests.partitioner.problems import (
 )
 from tests.support import require, shared_path
 
-from delegraph.partitioner import ilp
-from delegraph.partitioner.elimination import TooWide
-from delegraph.partitioner.ilp import Budget, minimise_wide
-from delegraph.partitioner.linear import program_of
-from delegraph.partitioner.problem import COST_LIMIT, Problem
-from delegraph.partitioner.reduce import undominated
-from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of, longest_path, setting, surrogate_cost
+from delegraph.partitioner.solver import ilp
+from delegraph.partitioner.solver.elimination import TooWide
+from delegraph.partitioner.solver.ilp import Budget, minimise_wide
+from delegraph.partitioner.solver.linear import program_of
+from delegraph.partitioner.solver.problem import COST_LIMIT, Problem
+from delegraph.partitioner.solver.reduce import undominated
+from delegraph.partitioner.solver.surrogate import Setting, Surrogate, entries_of, longest_path, setting, surrogate_cost
 
 WEIGHTS = (Fraction(0), Fraction(1, 2), Fraction(1), Fraction(2))
 TIGHT = Budget(gap=0.0, nodes=10_000, columns=1_000_000)

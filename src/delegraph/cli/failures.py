@@ -100,7 +100,7 @@ def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
     if isinstance(exc, DelegateError):
         tip = "let another device take over: --fallback allow; see what is here: delegraph devices"
         return Exit.DEVICE, str(exc), tip
-    from delegraph.partitioner.problem import NoEnergyModel
+    from delegraph.partitioner.solver.problem import NoEnergyModel
 
     if isinstance(exc, NoEnergyModel):
         tip = "leave --objective energy out, or give the profile and its machine's CPU figures: --devices-file"

@@ -1,4 +1,4 @@
-"""Better assignments near a given one, by TRUE and within the devices' limits. Imports partitioner.true_cost."""
+"""Better assignments near a given one, by TRUE and within the devices' limits. Imports solver.true_cost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from delegraph.core.abi.values import Limits
-from delegraph.partitioner.problem import COST_LIMIT, Unplaceable
-from delegraph.partitioner.true_cost import Judge, Position
+from delegraph.partitioner.solver.problem import COST_LIMIT, Unplaceable
+from delegraph.partitioner.solver.true_cost import Judge, Position
 
 PASSES = 8
 """Rounds over all segments and boundary ops at most."""

@@ -1,4 +1,4 @@
-"""Which devices an op can be kept from without loss: dominated choices. Imports partitioner.problem."""
+"""Which devices an op can be kept from without loss: dominated choices. Imports solver.problem."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from delegraph.partitioner.problem import COST_LIMIT, IntArray, Problem
+from delegraph.partitioner.solver.problem import COST_LIMIT, IntArray, Problem
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""Least sum of small tables over discrete variables, exactly: variable elimination. Imports partitioner.problem.
+"""Least sum of small tables over discrete variables, exactly: variable elimination. Imports solver.problem.
 
 Tables are batches: axis 0 is the scenario, so that many cost settings of one structure cost one walk through it.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delegraph.partitioner.problem import NEVER, IntArray
+from delegraph.partitioner.solver.problem import NEVER, IntArray
 
 TABLE_LIMIT = 1 << 20
 """Entries up to which a table is made, per scenario."""

@@ -1,4 +1,4 @@
-"""SURROGATE_λ as a linear program. Imports partitioner.problem.
+"""SURROGATE_λ as a linear program. Imports solver.problem.
 
     min Σ cost(v,d)·x[v,d] + Σ entry(t,d,e)·r[t,d,e]
     Σ_d x[v,d] = 1                                  an op is on one device
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from delegraph.partitioner.problem import COST_LIMIT, IntArray, Problem
+from delegraph.partitioner.solver.problem import COST_LIMIT, IntArray, Problem
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -1,5 +1,5 @@
 """What an assignment costs with its segments counted: TRUE, and the time with devices side by side. Imports
-partitioner.problem, schedule.
+solver.problem, schedule.
 
     TRUE(a) = Σ segments [launch(d) + est(segment)] + Σ tensors Σ devices e ≠ home that read it: copy + streaming
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delegraph.partitioner.problem import COST_LIMIT, Problem
 from delegraph.partitioner.schedule import Change, Schedule, Track
+from delegraph.partitioner.solver.problem import COST_LIMIT, Problem
 
 SegmentEstimate = Callable[[int, tuple[int, ...]], int | None]
 """(device, its ops in order) → cost of the segment without launch and copies, or None for the sum of its ops. Must

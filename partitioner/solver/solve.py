@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from delegraph.core.errors import InvalidArgument
-from delegraph.partitioner.candidates import Candidate, Search
-from delegraph.partitioner.ilp import Budget
-from delegraph.partitioner.improve import improved, repaired
-from delegraph.partitioner.problem import COST_LIMIT, NEVER, Costs, NoEnergyModel, Problem, Unplaceable
-from delegraph.partitioner.true_cost import Judge, Run, SegmentEstimate, TrueCost, concurrent_time
+from delegraph.partitioner.solver.candidates import Candidate, Search
+from delegraph.partitioner.solver.ilp import Budget
+from delegraph.partitioner.solver.improve import improved, repaired
+from delegraph.partitioner.solver.problem import COST_LIMIT, NEVER, Costs, NoEnergyModel, Problem, Unplaceable
+from delegraph.partitioner.solver.true_cost import Judge, Run, SegmentEstimate, TrueCost, concurrent_time
 
 WEIGHTS = (Fraction(0), Fraction(1, 2), Fraction(1), Fraction(2))
 """The λ that are tried."""

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from delegraph.partitioner.elimination import TooWide
-from delegraph.partitioner.improve import improved, is_limited, repair
-from delegraph.partitioner.problem import COST_LIMIT, Problem, Unplaceable
-from delegraph.partitioner.surrogate import Surrogate, setting
-from delegraph.partitioner.true_cost import Judge, Position
+from delegraph.partitioner.solver.elimination import TooWide
+from delegraph.partitioner.solver.improve import improved, is_limited, repair
+from delegraph.partitioner.solver.problem import COST_LIMIT, Problem, Unplaceable
+from delegraph.partitioner.solver.surrogate import Surrogate, setting
+from delegraph.partitioner.solver.true_cost import Judge, Position
 
 _PINNED_ENTRIES = 1 << 22
 """Entries of all tables of all pins together up to which SURROGATE_1 is minimised with each op on each device."""

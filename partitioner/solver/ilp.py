@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from delegraph.partitioner.elimination import TABLE_LIMIT, TooWide
-from delegraph.partitioner.linear import FloatArray, Program, program_of
-from delegraph.partitioner.problem import COST_LIMIT, IntArray, Problem
-from delegraph.partitioner.reduce import undominated
-from delegraph.partitioner.surrogate import Setting, Surrogate, surrogate_cost
-from delegraph.partitioner.true_cost import Judge
+from delegraph.partitioner.solver.elimination import TABLE_LIMIT, TooWide
+from delegraph.partitioner.solver.linear import FloatArray, Program, program_of
+from delegraph.partitioner.solver.problem import COST_LIMIT, IntArray, Problem
+from delegraph.partitioner.solver.reduce import undominated
+from delegraph.partitioner.solver.surrogate import Setting, Surrogate, surrogate_cost
+from delegraph.partitioner.solver.true_cost import Judge
 
 _DESCENTS = 12
 """Sweeps of a descent at most."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 
-from delegraph.partitioner.elimination import TooWide
-from delegraph.partitioner.ilp import Budget, Wide, minimise_wide
-from delegraph.partitioner.problem import NEVER, Problem
-from delegraph.partitioner.surrogate import Setting, Surrogate, entries_of, surrogate_cost
+from delegraph.partitioner.solver.elimination import TooWide
+from delegraph.partitioner.solver.ilp import Budget, Wide, minimise_wide
+from delegraph.partitioner.solver.problem import NEVER, Problem
+from delegraph.partitioner.solver.surrogate import Setting, Surrogate, entries_of, surrogate_cost
 
 _ALL_SUBSETS = 5
 """Devices up to which every subset is tried."""

@@ -1,4 +1,4 @@
-"""The additive cost of an assignment, and its exact minimum. Imports partitioner.problem, elimination.
+"""The additive cost of an assignment, and its exact minimum. Imports solver.problem, elimination.
 
     SURROGATE_λ(a) = Σ op(v, a_v) + Σ tensors [Σ e entered by it: copy + λ·launch(e)] + copy to the host of an output
 
@@ -16,8 +16,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from delegraph.partitioner.elimination import TABLE_LIMIT, Factor, eliminate, elimination_order
-from delegraph.partitioner.problem import COST_LIMIT, NEVER, Group, IntArray, Problem
+from delegraph.partitioner.solver.elimination import TABLE_LIMIT, Factor, eliminate, elimination_order
+from delegraph.partitioner.solver.problem import COST_LIMIT, NEVER, Group, IntArray, Problem
 
 
 @dataclass(frozen=True, slots=True)
