@@ -8,6 +8,7 @@ after their last use. Imports delegraph.core up to abi.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ from delegraph.core.abi.values import (
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops import registry
+from delegraph.core.ops.blas import one_thread
 from delegraph.core.ops.opdef import Kernel, Node, blamed_on
 from delegraph.core.ops.support import node_support
 from delegraph.core.version import __version__
@@ -117,6 +119,7 @@ class ReferenceProgram(Program):
             for i, spec in zip(node.op.inputs, node.inputs, strict=False)
             if spec is not None and spec.value is not None
         }
+        self.has_products = any(_has_products(node) for node in segment.nodes)
         delivered = {*segment.outputs, *segment.variables}
         last_use: dict[int, int] = {}
         for position, node in enumerate(segment.nodes):
@@ -142,6 +145,12 @@ class ReferenceProgram(Program):
 
     def close(self) -> None:
         return None
+
+
+def _has_products(node: Node) -> bool:
+    """Whether an op multiplies matrices, which is done by BLAS."""
+    opdef = registry.find(node.op.name)
+    return opdef is not None and opdef.count(node).macs > 0
 
 
 def _updated(node: Node) -> tuple[int, ...]:
@@ -194,7 +203,7 @@ class ReferenceContext(Context):
         program = self._program
         values: dict[int, Array] = dict(program.constants)
         values.update(zip(program.segment.inputs, self._inputs, strict=True))
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread if program.has_products else nullcontext():
             for step in program.steps:
                 with blamed_on(step.node):
                     results = step.kernel(*(None if i < 0 else values[i] for i in step.inputs))

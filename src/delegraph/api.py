@@ -70,8 +70,8 @@ def compile(
             reference device under it: they get what no named device runs. Name "cpu" to let it compete.
         numerics: "exact": integers bit-identical to LiteRT's reference kernels, floats within each op's bound;
             "fast": devices that round otherwise are taken too.
-        threads: how many threads the CPU may use; None for all. The CPU delegate of this version uses one; the
-            reference device computes in NumPy, whose threads its BLAS library's own environment variables set.
+        threads: how many threads the CPU may use; None for all. The CPU delegate of this version uses one, and so does
+            the reference device, unless an environment variable of NumPy's BLAS library says otherwise.
         fallback: "allow": what a device can't do or fails to do, the next one does, the CPU last and the reference
             device under it, and the record says so; "error": only the named devices, and a typed error instead.
         timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
