@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from delegraph.core.abi.values import Cut, Limits
-from delegraph.core.errors import InvalidArgument
 from delegraph.core.ops import effects
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.ops.registry import find
@@ -17,6 +16,7 @@ from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts
 from delegraph.partitioner.solver.problem import (
     CORE,
     Costs,
+    NoEnergyModel,
     Problem,
     ProblemDevice,
     ProblemOp,
@@ -26,13 +26,11 @@ from delegraph.partitioner.solver.problem import (
 )
 from delegraph.partitioner.solver.solve import WEIGHTS, solve
 from delegraph.partitioner.solver.true_cost import Judge, concurrent_time
-from delegraph.partitioner.work import CPU, Assignment, GraphWork
+from delegraph.partitioner.work import CPU, CPU_DEVICES, Assignment, GraphWork
 
 LAST_RESORT_NS = 10**12
 """What an op on a device that nobody named costs beside its time, while the split is searched: more than any model
 takes, so that it goes there only when it has to."""
-
-OBJECTIVES = ("latency", "energy")
 
 SegmentEstimates = Callable[[str, Sequence[Node]], int | None]
 """(device, nodes) → its own estimate of that segment, or None for the sum of its ops."""
@@ -124,19 +122,31 @@ def as_given(
 
 
 def cpu_alone(work: GraphWork, table: CostTable, of_energy: bool) -> int | None:
-    """TRUE of everything on the CPU (what it can't, on the reference device under it), whoever was named."""
-    under = [device for device in ("cpu", "reference") if device in work.answers]
-    devices = []
-    for position, node in enumerate(work.nodes):
-        able = [CORE] if node.op.index in work.host else [d for d in under if work.answers[d][position].runs]
-        if not able:
-            return None
-        devices.append(able[0])
-    problem = _problem(work, table, [[device] for device in devices])
-    if of_energy:
-        problem = problem.with_costs(_energy(work, table, problem))
+    """TRUE of everything on the CPU (what it can't, on the reference device under it), whoever was named; None where
+    something can't run there, or is of unknown cost."""
+    found = [work.on_cpu(position) for position in range(len(work.nodes))]
+    devices = [device for device in found if device is not None]
+    if len(devices) < len(found):
+        return None
+    try:
+        problem = _problem(work, table, [[device] for device in devices])
+        if of_energy:
+            problem = problem.with_costs(_energy(work, table, problem))
+    except (Unplaceable, NoEnergyModel):
+        return None
     ids = [device.id for device in problem.devices]
     return Judge(problem).cost([ids.index(device) for device in devices]).total
+
+
+def lacking(work: GraphWork, table: CostTable) -> list[int]:
+    """The positions of ops that have no cost on any device that they may go to."""
+    rows = table.of_graph(work.graph.index)
+    return [
+        position
+        for position, node in enumerate(work.nodes)
+        if node.op.index not in work.host
+        and not any(node.op.index in rows and d in rows[node.op.index].costs for d in work.domain(position))
+    ]
 
 
 def _widened(work: GraphWork, table: CostTable) -> list[list[str]]:
@@ -148,17 +158,17 @@ def _widened(work: GraphWork, table: CostTable) -> list[list[str]]:
         domain = work.domain(position)
         is_pinned = work.nodes[position].op.index in work.pins
         if limited.issuperset(domain) and not is_pinned:
-            domain += [device for device in work.takers(position) if device in table.fallbacks][:1]
+            domain += work.stand_ins(position)
         domains.append(list(dict.fromkeys(domain)))
     return domains
 
 
 def _problem(work: GraphWork, table: CostTable, domains: Sequence[Sequence[str]]) -> Problem:
     devices = [device for device in table.devices if any(device.id in domain for domain in domains)]
-    at_home = [device for device in table.devices if device.id in ("cpu", "reference")]
+    at_home = [device for device in table.devices if device.id in CPU_DEVICES]
     devices += [device for device in at_home[:1] if device not in devices]
     ids = [*(device.id for device in devices), CORE]
-    host = next((ids.index(name) for name in ("cpu", "reference") if name in ids), len(ids) - 1)
+    host = next((ids.index(name) for name in CPU_DEVICES if name in ids), len(ids) - 1)
     rows = table.of_graph(work.graph.index)
     ops = []
     for position, (node, domain) in enumerate(zip(work.nodes, domains, strict=True)):
@@ -174,7 +184,7 @@ def _problem(work: GraphWork, table: CostTable, domains: Sequence[Sequence[str]]
         )
         for device in devices
     ]  # fmt: skip
-    under = tuple(ids.index(d) for d in ("reference",) if d in ids and ids.index(d) != host)
+    under = tuple(ids.index(d) for d in CPU_DEVICES if d in ids and ids.index(d) != host)
     return Problem(
         (*table_devices, ProblemDevice(CORE)),
         host,
@@ -307,9 +317,3 @@ def _by_position(
     work: GraphWork, ids: Sequence[str], estimates: SegmentEstimates
 ) -> Callable[[int, tuple[int, ...]], int | None]:
     return lambda device, ops: None if ids[device] == CORE else estimates(ids[device], [work.nodes[op] for op in ops])
-
-
-def expect_objective(objective: str) -> None:
-    """Raises InvalidArgument for one that is not there."""
-    if objective not in OBJECTIVES:
-        raise InvalidArgument("objective", "'latency' or 'energy'", repr(objective))

@@ -84,19 +84,22 @@ class DeviceCosts:
 
 @dataclass(frozen=True, slots=True)
 class OpCosts:
-    """One op: what each device answers, and what it costs there (no entry where the device refuses it)."""
+    """One op: what each device answers, and what it costs there (no entry where the device refuses it). shapes: of its
+    outputs, for which the costs are; empty: whatever they are."""
 
     graph: int
     op: int
     name: str
     answers: Mapping[str, Support]
     costs: Mapping[str, Cost]
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "graph": self.graph,
             "op": self.op,
             "name": self.name,
+            "shapes": [list(shape) for shape in self.shapes],
             "devices": {device: _answer_json(a, self.costs.get(device)) for device, a in self.answers.items()},
         }
 
@@ -220,7 +223,14 @@ def _op(item: Reader, devices: Sequence[str]) -> OpCosts:
         cost = found.get("cost")
         if cost is not None and answers[device].runs:
             costs[device] = read_cost(cost)
-    return OpCosts(item["graph"].whole(), item["op"].whole(), item["name"].text(), answers, costs)
+    shapes = () if item.get("shapes") is None else tuple(_shape(shape) for shape in item.items("shapes"))
+    return OpCosts(item["graph"].whole(), item["op"].whole(), item["name"].text(), answers, costs, shapes)
+
+
+def _shape(item: Reader) -> tuple[int, ...]:
+    if not isinstance(item.value, list):
+        raise item.wrong("a list of sizes")
+    return tuple(Reader(size, f"{item.place}[{i}]").whole() for i, size in enumerate(item.value))
 
 
 def _segment(item: Reader) -> SegmentEstimate:

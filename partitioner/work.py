@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 CORE = ""
 """The device of ops that core runs itself."""
-CPU = "cpu"
+CPU, REFERENCE = "cpu", "reference"
+CPU_DEVICES = (CPU, REFERENCE)
+"""What stands for the CPU of whatever machine is meant: the second takes what the first can't."""
 FAST = "allow other rounding: numerics='fast' (--numerics fast)"
 """What brings an op to a device that rounds otherwise."""
 
@@ -56,9 +58,19 @@ class GraphWork:
                 found.add(position)
         return frozenset(found)
 
+    def on_cpu(self, position: int) -> str | None:
+        """What runs the node where everything is on the CPU, whatever was wished for: "" for core, None for nothing."""
+        if self.nodes[position].op.index in self.host:
+            return CORE
+        return next((d for d in CPU_DEVICES if d in self.asked and self.asked[d][position].runs), None)
+
     def takers(self, position: int) -> list[str]:
         """The devices that may run the node, whoever named them, in the user's order."""
         return [device for device, answers in self.answers.items() if answers[position].runs]
+
+    def stand_ins(self, position: int) -> list[str]:
+        """The first device under those that were named that takes the node."""
+        return [device for device in self.takers(position) if device not in self.named][:1]
 
     def domain(self, position: int) -> list[str]:
         """The devices that the node may go to: "" for core, the pin's if it takes it, those named, or the first of
@@ -71,7 +83,7 @@ class GraphWork:
         if self.pins.get(op) in takers:
             return [self.pins[op]]
         named = [device for device in takers if device in self.named]
-        under = [device for device in takers if device not in self.named][:1]
+        under = self.stand_ins(position)
         is_left = CPU in self.named and CPU not in takers
         return named + under if is_left else named or under
 

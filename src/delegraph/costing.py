@@ -22,8 +22,8 @@ from delegraph.core.runtime.border import DeviceSlot
 from delegraph.cutting import segment_of
 from delegraph.partitioner.assignment import SegmentEstimates
 from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
-from delegraph.partitioner.work import GraphWork
-from delegraph.request import EVERYWHERE, HOST
+from delegraph.partitioner.work import CPU_DEVICES, GraphWork
+from delegraph.request import HOST
 
 if TYPE_CHECKING:
     from delegraph.core.devices.timing import TimingBook
@@ -53,7 +53,7 @@ class Costing:
             DelegateError: a device can't be measured.
         """
         if self.given is not None:
-            return self.given
+            return fitting(self.given, work)
         used = self._used(work)
         view = GraphView(work.graph, tuple(work.nodes))
         devices = {name: _device(slot.info) for name, slot in self.slots.items()}
@@ -69,18 +69,16 @@ class Costing:
         return CostTable(self.machine, tuple(devices.values()), tuple(rows), self.fallbacks)
 
     def _used(self, work: GraphWork) -> list[str]:
-        """Devices that some op may go to, and those that make up the CPU alone."""
-        wanted = set()
+        """Devices that some op may go to, whatever the wishes, and those that make up the CPU alone."""
+        wanted: set[str | None] = set()
         for position, node in enumerate(work.nodes):
             if node.op.index not in work.host:
-                takers = [name for name, found in work.asked.items() if found[position].runs]
-                takers += [name for name in work.takers(position) if name not in takers]
-                wanted |= {name for name in takers if name in work.named}
-                wanted |= {next((name for name in takers if name in EVERYWHERE), "")}
+                wanted |= {name for name in work.named if work.asked[name][position].runs}
+                wanted |= {*work.domain(position), *work.stand_ins(position), work.on_cpu(position)}
         return [name for name in self.slots if name in wanted]
 
     def _is_modelled_cpu(self, name: str) -> bool:
-        return self.machine != HOST and name in EVERYWHERE
+        return self.machine != HOST and name in CPU_DEVICES
 
     def _row(self, work: GraphWork, position: int, node: Node, columns: Mapping[str, Sequence[Cost | None]]) -> OpCosts:
         """With the devices' own answers, so that other wishes can be tried on the same table."""
@@ -92,7 +90,8 @@ class Costing:
             for name, column in columns.items()
             if (answers[name].runs or work.answers[name][position].runs) and (cost := column[position]) is not None
         }
-        return OpCosts(work.graph.index, node.op.index, node.op.name, answers, costs)
+        shapes = tuple(spec.shape for spec in node.outputs)
+        return OpCosts(work.graph.index, node.op.index, node.op.name, answers, costs, shapes)
 
     def _of(self, slot: DeviceSlot, view: GraphView, work: GraphWork) -> tuple[DeviceCosts, list[Cost | None]]:
         """A real device by its book, an emulated one by its own estimates. Ops that a device fuses are priced as if all
@@ -151,6 +150,23 @@ class Costing:
 
     def _estimates_segments(self, device: str) -> bool:
         return device in self.slots and not self._is_modelled_cpu(device) and self.slots[device].estimates_segments
+
+
+def fitting(table: CostTable, work: GraphWork) -> CostTable:
+    """What of a table that was handed in holds for these ops: not what is for other shapes.
+
+    Raises:
+        InvalidArgument: it is of another model.
+    """
+    nodes = {node.op.index: node for node in work.nodes}
+    kept = []
+    for row in table.ops:
+        node = nodes.get(row.op) if row.graph == work.graph.index else None
+        if node is not None and row.name and row.name != node.op.name:
+            raise InvalidArgument(f"costs: {node.place}", node.op.name, row.name, "the costs are of another model")
+        if node is None or not row.shapes or row.shapes == tuple(spec.shape for spec in node.outputs):
+            kept.append(row)
+    return replace(table, ops=tuple(kept))
 
 
 def replayed(table: CostTable, graph: int) -> tuple[SegmentEstimates | None, bool]:

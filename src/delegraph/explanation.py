@@ -27,10 +27,10 @@ from delegraph.partitioner.placement_text import amount
 from delegraph.partitioner.reasons import Changes, change_of, is_rounding
 from delegraph.partitioner.solver.flips import flip_costs
 from delegraph.partitioner.solver.true_cost import Judge
-from delegraph.partitioner.work import FAST, Decision
+from delegraph.partitioner.work import CPU_DEVICES, FAST, Decision
 from delegraph.placer import Placer, Say
 from delegraph.record import placement_of
-from delegraph.request import EVERYWHERE, HOST, Request, Wishes, replayed, resolved
+from delegraph.request import HOST, Request, Wishes, replayed, resolved
 
 NUMERICS = "numerics"
 """The rule of a lever: results have to be exact."""
@@ -194,7 +194,7 @@ def _levers(stages: Sequence[Decision], placer: Placer) -> tuple[Lever, ...]:
     """Each rule that keeps ops off a named device, with the prediction if it did not."""
     request = placer.request
     devices = [
-        d for d in request.named if request.machine == HOST or d not in EVERYWHERE
+        d for d in request.named if request.machine == HOST or d not in CPU_DEVICES
     ]  # a modelled CPU has no rules
     groups: dict[tuple[str, str], list[tuple[Decision, int, Support]]] = {}
     for stage in stages:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -111,10 +111,6 @@ class Placer:
         table = self.request.costs
         assert table is not None
         rows = table.of_graph(graph.index)
-        for node in nodes:
-            row = rows.get(node.op.index)
-            if row is not None and row.name and row.name != node.op.name:
-                raise InvalidArgument(f"costs: {node.place}", node.op.name, row.name, "the costs are of another model")
         silent = Support(Verdict.NO, "unknown", "the costs that were handed in say nothing of it")
         return {
             device.id: [
@@ -141,9 +137,11 @@ class Placer:
                 if self._replays:
                     expected = f"a device in the costs that takes {node.op.name}"
                     raise InvalidArgument(f"costs: {node.place}", expected, "none", "take the costs of this model")
-                device, answers = next(iter(work.answers.items()), ("", None))
-                reason = answers[position].reason if answers else "no device"
-                raise DelegateError(device, ErrorCode.UNSUPPORTED, f"{node.place}: {reason}")
+                first, *others = work.answers
+                reasons = [work.answers[first][position].reason]
+                reasons += [f"{name}: {work.answers[name][position].reason}" for name in others]
+                advice = "name another device that runs it, or allow falling back"
+                raise DelegateError(first, ErrorCode.UNSUPPORTED, f"{node.place}: {'; '.join(reasons)}; {advice}")
 
     def what_if(self, work: GraphWork, lifted: Collection[tuple[int, str]]) -> int | None:
         """What other work is predicted to take in all, None where that can't be told. lifted: (op, device) whose costs
@@ -169,7 +167,8 @@ class Placer:
     # --- by cost
 
     def _is_weighed(self, work: GraphWork) -> bool:
-        return not self.request.why_by_order and (self._weighs_all or has_choice(work, self._limits()))
+        is_asked_for = self._weighs_all or self.request.objective != "latency"
+        return not self.request.why_by_order and (is_asked_for or has_choice(work, self._limits()))
 
     def _limits(self) -> dict[str, Limits]:
         if self._replays and self.request.costs is not None:
@@ -177,29 +176,44 @@ class Placer:
         return {name: slot.info.limits for name, slot in self._slots.items()}
 
     def _why(self, work: GraphWork) -> tuple[str, ...]:
+        """Why the order decides, where there was something to decide."""
         has_several = any(len(work.domain(position)) > 1 for position in range(len(work.nodes)))
         return (self.request.why_by_order,) if self.request.why_by_order and has_several else ()
+
+    def _by_order(self, work: GraphWork, note: str = "") -> Decision:
+        return self._decided(work, by_order(work), notes=(note,) if note else ())
 
     def _weighed(self, work: GraphWork, *, is_first: bool) -> Decision:
         """By cost; what a device refuses as a whole segment is taken from it, and the search repeated. is_first:
         nothing has failed yet; behind a failure nothing that the user asked for may keep the model from running."""
+        from delegraph.partitioner.assignment import lacking
+
         while True:
             try:
                 table = self._costing.table(work)
             except DelegateError as exc:
                 log.warning("%s could not be measured, the order decides: %s", exc.device, exc.message)
                 note = f"{exc.device} could not be measured, so that the order of the devices decides: {exc.message}"
-                return self._decided(work, by_order(work), notes=(note,))
+                return self._by_order(work, note)
+            if missing := lacking(work, table):
+                return self._by_order(work, self._of_unknown_cost(work, missing))
             try:
                 decision = self._solved(work, table)
             except InvalidArgument:
                 if is_first:
                     raise
-                return self._decided(work, by_order(work))
+                return self._by_order(work)
             refused = None if self._replays else self._refused(work, decision.cuts)
             if refused is None:
                 return decision
             work = refused
+
+    def _of_unknown_cost(self, work: GraphWork, positions: Sequence[int]) -> str:
+        nodes = [work.nodes[position] for position in positions]
+        names = ", ".join(dict.fromkeys(node.op.name for node in nodes))
+        whose = "the costs that were handed in say" if self.request.costs is not None else "the devices say"
+        which = f"{len(nodes)} ops of graph {work.graph.index} in these shapes ({names})"
+        return f"{whose} nothing of {which}, so that the order of the devices decides"
 
     def _solved(self, work: GraphWork, table: CostTable, *, is_quick: bool = False) -> Decision:
         from delegraph.partitioner.assignment import by_cost
@@ -270,10 +284,11 @@ class Placer:
         table = None
         if self._weighs_all:
             from delegraph.partitioner.assignment import as_given
+            from delegraph.partitioner.solver.problem import Unplaceable
 
             table = self._costing.table(work)
             estimates, _ = self._costing.estimates(work, table)
-            with self._weighable():
+            with self._weighable(), suppress(Unplaceable):  # without a cost of every op nothing is predicted
                 assignment = as_given(work, table, devices, cuts, estimates, self.request.objective)
         missing = unspoken(self.request.given, work)
         notes = (f"the placement says nothing of {len(missing)} ops of graph {work.graph.index}: they go by the order",)
@@ -285,6 +300,7 @@ class Placer:
         self, work: GraphWork, assignment: Assignment, table: CostTable | None = None, notes: tuple[str, ...] = ()
     ) -> Decision:
         cuts = tuple(self._cut(work, assignment.devices))
+        notes = (*notes, *_pins_not_kept(work))
         return Decision(work, assignment, cuts, table, False, self.request.objective, notes)
 
     def _cut(self, work: GraphWork, devices: Sequence[str]) -> list[Cut]:
@@ -292,6 +308,22 @@ class Placer:
         if self._replays and self.request.costs is not None:
             watched = frozenset(device.id for device in self.request.costs.devices if device.may_hang)
         return cut_segments(work.graph, work.nodes, devices, watched)
+
+
+def _pins_not_kept(work: GraphWork) -> list[str]:
+    """One sentence per device that refuses ops which are pinned to it."""
+    refused: dict[str, list[int]] = {}
+    for position, node in enumerate(work.nodes):
+        pin = work.pins.get(node.op.index)
+        if pin is not None and node.op.index not in work.host and pin not in work.takers(position):
+            refused.setdefault(pin, []).append(position)
+    found = []
+    for device, positions in refused.items():
+        ops = [work.nodes[p].op.index for p in positions]
+        which = f"op {ops[0]} is" if len(ops) == 1 else f"{len(ops)} ops (the first is {ops[0]}) are"
+        reason = work.answers[device][positions[0]].reason if device in work.answers else "it is not here"
+        found.append(f"{which} pinned to {device}, which refuses: {reason}")
+    return found
 
 
 def host_reason(node: Node) -> str:

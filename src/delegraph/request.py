@@ -13,6 +13,7 @@ from delegraph.core.errors import InvalidArgument
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.partitioner.pins import Pins, parse_pins
+from delegraph.partitioner.work import CPU_DEVICES
 
 if TYPE_CHECKING:
     from delegraph.partitioner.costs import CostTable
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 HOST = "host"
 """The machine that this runs on."""
-EVERYWHERE = ("cpu", registry.REFERENCE)
-"""Devices that stand for the CPU of whatever machine is meant."""
-
 NUMERICS = ("exact", "fast")
 FALLBACKS = ("allow", "error")
 OBJECTIVES = ("latency", "energy")
@@ -123,6 +121,8 @@ def replayed(wishes: Wishes, graphs: GraphSet) -> Request:
     """
     given, costs = _placement(wishes), _costs(wishes)
     assert costs is not None
+    if wishes.machine not in (None, costs.machine):
+        raise InvalidArgument(f"machine {wishes.machine}", "costs of that machine", f"those of {costs.machine}")
     names = [device.id for device in costs.devices]
     if given is not None:
         from delegraph.partitioner.given import check_model
@@ -185,10 +185,12 @@ def _slots(infos: Sequence[DeviceInfo], fallback: str) -> tuple[dict[str, Device
 
 def _machine(wishes: Wishes, named: Sequence[DeviceInfo], costs: CostTable | None) -> tuple[str, str]:
     """The machine that is meant, and why times can't be compared, if they can't."""
-    machines = dict.fromkeys(info.machine for info in named if info.id not in EVERYWHERE)
+    machines = dict.fromkeys(info.machine for info in named if info.id not in CPU_DEVICES)
     if wishes.machine is not None:
         expect_machine(wishes.machine)
-        other = next((info for info in named if info.id not in EVERYWHERE and info.machine != wishes.machine), None)
+        if costs is not None and costs.machine != wishes.machine:
+            raise InvalidArgument(f"machine {wishes.machine}", "costs of that machine", f"those of {costs.machine}")
+        other = next((info for info in named if info.id not in CPU_DEVICES and info.machine != wishes.machine), None)
         if other is not None:
             raise InvalidArgument(
                 f"machine {wishes.machine}", "devices of that machine", f"{other.id}, which is of {other.machine}",
