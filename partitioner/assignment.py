@@ -24,7 +24,7 @@ from delegraph.partitioner.solver.problem import (
     Unplaceable,
     copy_table,
 )
-from delegraph.partitioner.solver.solve import WEIGHTS, solve
+from delegraph.partitioner.solver.solve import WEIGHTS, Solution, solve
 from delegraph.partitioner.solver.true_cost import Judge, concurrent_time
 from delegraph.partitioner.work import CPU, CPU_DEVICES, Assignment, GraphWork
 
@@ -114,11 +114,15 @@ def as_given(
     of_energy = objective == "energy"
     if of_energy:
         problem = problem.with_costs(_energy(work, table, problem))
-    judge = Judge(problem, None if estimates is None or of_energy else _by_position(work, ids, estimates))
-    costs = judge.run_costs([ids.index(device) for device in devices], runs)
-    return Assignment(
-        tuple(devices), tuple(map(tuple, domains)), problem, None, costs, cpu_alone(work, table, of_energy)
-    )
+    estimate = None if estimates is None or of_energy else _by_position(work, ids, estimates)
+    judge = Judge(problem, estimate)
+    chosen = tuple(ids.index(device) for device in devices)
+    costs = judge.run_costs(chosen, runs)
+    total = sum(run.total_ns for run in costs)
+    beside = concurrent_time(problem, runs, estimate) + sum(run.streaming_ns for run in costs)
+    alone = cpu_alone(work, table, of_energy)
+    solution = Solution(chosen, total, tuple(runs), beside, total, 0, None, alone, "", False)
+    return Assignment(tuple(devices), tuple(map(tuple, domains)), problem, solution, costs, alone)
 
 
 def cpu_alone(work: GraphWork, table: CostTable, of_energy: bool) -> int | None:

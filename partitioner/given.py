@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from delegraph.core.abi.values import Cut, Limits
+from delegraph.core.abi.values import FAILED, Cut, Limits
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.ops import effects
@@ -35,7 +35,8 @@ def check_model(
             raise _wrong(
                 row, f"a graph of {graphs.source}", f"{row.graph}, and it has {n}", "graphs are counted from 0"
             )
-        ops = graphs.graphs[row.graph].all_ops
+        graph = graphs.graphs[row.graph]
+        ops = graph.all_ops
         name = next((op.name for op in ops if op.index == row.op), None)
         if name is None:
             none = f"none of that number among the {len(ops)} of the graph"
@@ -49,6 +50,9 @@ def check_model(
             )
         if row.device not in known:
             raise _wrong(row, f"one of the devices {', '.join(devices)}", repr(row.device), "name it among the devices")
+        folded = next((each for each in graph.folded if each.op.index == row.op), None)
+        if folded is not None and row.device != FOLDED:
+            raise _wrong(row, FOLDED, row.device, f"nothing of it is left to run: {folded.reason}")
     for segment in placement.segments:
         for op in segment.ops:
             found = rows.get((segment.graph, op))
@@ -65,7 +69,8 @@ def devices_of(placement: Placement, work: GraphWork) -> tuple[str, ...]:
     which the placement says nothing at all (their shapes were not known when it was made) go by the order.
 
     Raises:
-        InvalidArgument: a device does not take an op that is on it; only some of the nodes are in the placement.
+        InvalidArgument: a device does not take an op that is on it, or no device runs it at all; only some of the nodes
+            are in the placement.
     """
     rows = {row.op: row for row in placement.rows if row.graph == work.graph.index}
     missing = unspoken(placement, work)
@@ -77,27 +82,52 @@ def devices_of(placement: Placement, work: GraphWork) -> tuple[str, ...]:
             f"nothing for op {node.op.index} {node.op.name}",
             f"put it on one of {', '.join(work.takers(missing[0]))}",
         )  # fmt: skip
+    for op in sorted(_known(work) & spoken):
+        raise _wrong(rows[op], FOLDED, rows[op].device, "nothing of it is left to run: its result is known before")
     found = []
     for position, node in enumerate(work.nodes):
         row, op = rows.get(node.op.index), node.op.index
         if op in work.host:
+            if op in spoken:
+                raise _wrong(rows[op], CORE, rows[op].device, f"core runs it itself: {work.host[op]}")
             found.append("")
             continue
-        if row is None or row.decided_by in (CORE, FOLDED):  # it was not known yet that it has to be placed
+        is_left_out = row is not None and row.device in (CORE, FOLDED) and row.decided_by == row.device
+        if row is None or is_left_out:  # as a record has it that was made where the op needed no device
             found.append((work.domain(position) or [""])[0])
             continue
         answer = work.answers[row.device][position] if row.device in work.answers else None
         if answer is None:
-            raise _wrong(row, "a device", row.device, f"put it on one of {', '.join(work.takers(position))}")
+            why = "core does not run it itself" if row.device == CORE else "it has to be run"
+            raise _wrong(row, "a device", row.device, f"{why}: put it on one of {', '.join(work.takers(position))}")
         if answer.runs:
             found.append(row.device)
-        elif answer.constraint == "device.failed":
+        elif answer.constraint == FAILED:
             found.append((work.domain(position) or [""])[0])
         else:
             others = f"put it on one of {', '.join(work.takers(position)) or 'no other'}"
             advice = f"{answer.advice}, or {others}" if answer.advice else others
             raise _wrong(row, f"an op that {row.device} takes", answer.reason, advice)
     return tuple(found)
+
+
+def _known(work: GraphWork) -> set[int]:
+    """Ops that are not run because what they make is known before the run, as far as ops of the work read it."""
+    answers = [found[0] for found in work.answers.values() if found]
+    if any(answer.constraint == FAILED for answer in answers):
+        return set()  # a part of a plan, of which it is not known what else is run
+    placed = {node.op.index for node in work.nodes}
+    makers = {i: op for op in work.graph.ops for i in op.outputs}
+    inputs = [pair for node in work.nodes for pair in zip(node.op.inputs, node.inputs, strict=True)]
+    queue = [i for i, spec in inputs if spec is not None and spec.value is not None]
+    found: set[int] = set()
+    while queue:
+        op = makers.get(queue.pop())
+        if op is None or op.index in placed | found or work.needed.intersection(op.outputs):
+            continue
+        found.add(op.index)
+        queue += () if op.name in ("SHAPE", "RANK") else op.inputs
+    return found
 
 
 def unspoken(placement: Placement, work: GraphWork) -> list[int]:
@@ -133,7 +163,8 @@ def cuts_of(placement: Placement, work: GraphWork, devices: Sequence[str], deriv
                 raise InvalidArgument(_place(segment), "each op in one segment", found, "take it out of one of them")
             label[p] = segment
             group[p] = members[0]
-    order = _order(group, [set(wait) for wait in effects.order(work.graph, work.nodes)])
+    listed = {min(position[op] for op in segment.ops): place for place, segment in enumerate(held)}
+    order = _order(group, [set(wait) for wait in effects.order(work.graph, work.nodes)], listed)
     if order is None:
         segment, between = _not_convex(work, held, position)
         raise InvalidArgument(
@@ -147,15 +178,17 @@ def cuts_of(placement: Placement, work: GraphWork, devices: Sequence[str], deriv
     ]  # fmt: skip
 
 
-def _order(group: Sequence[int], before: Sequence[set[int]]) -> list[int] | None:
-    """The groups in an order in which they can run, or None where they wait for each other."""
+def _order(group: Sequence[int], before: Sequence[set[int]], listed: Mapping[int, int]) -> list[int] | None:
+    """The groups in an order in which they can run, or None where they wait for each other. listed: the places of those
+    that were listed, in whose order they run if they can; others run as soon as they can."""
     waits: dict[int, set[int]] = {g: set() for g in group}
     for op, wait in enumerate(before):
         waits[group[op]] |= {group[earlier] for earlier in wait} - {group[op]}
     found: list[int] = []
     left = dict(waits)
     while left:
-        ready = min((g for g, wait in left.items() if not wait & left.keys()), default=None)
+        able = (g for g, wait in left.items() if not wait & left.keys())
+        ready = min(able, key=lambda g: (listed.get(g, -1), g), default=None)
         if ready is None:
             return None
         found.append(ready)

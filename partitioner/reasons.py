@@ -6,9 +6,12 @@ Made when somebody asks, from the decision that was taken: a run that nobody ask
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 
-from delegraph.core.abi.values import Limits, Support, Verdict
+from delegraph.core.abi.values import FAILED, Limits, Support, Verdict
+from delegraph.partitioner.assignment import by_cost
 from delegraph.partitioner.costs import Cost, CostTable
 from delegraph.partitioner.placement import CORE, Candidate, OpPlacement
 from delegraph.partitioner.placement_text import amount
@@ -16,10 +19,10 @@ from delegraph.partitioner.solver.problem import Problem
 from delegraph.partitioner.solver.true_cost import Judge
 from delegraph.partitioner.work import Decision, GraphWork
 
-FAILED = "device.failed"
-"""The constraint of an answer that is no answer: the device failed."""
 Changes = Mapping[tuple[int, str], int]
-"""(position, device) → how much less the op would have to cost there to move."""
+"""(position, device) → how much less the op would have to cost there to move: 1 where it would be as good there."""
+QUICK_BEYOND = 1000
+"""Ops times devices beyond which the split without limits is searched quickly."""
 
 
 def rows_of(decision: Decision, changes: Changes = MappingProxyType({})) -> list[OpPlacement]:
@@ -37,7 +40,7 @@ def _row(decision: Decision, limits: _Limits, changes: Changes, position: int) -
         _candidate(decision, position, name, costs.get(name), obstacles.get(name, ""), changes)
         for name in (() if node.op.index in work.host else work.answers)
     )
-    decided, reason = _decided(decision, position, costs, obstacles)
+    decided, reason = _decided(decision, limits, position, costs, obstacles)
     return OpPlacement(work.graph.index, node.op.index, node.op.name, device or CORE, decided, reason, candidates)
 
 
@@ -47,7 +50,7 @@ def _costs(table: CostTable, work: GraphWork, position: int) -> Mapping[str, Cos
 
 
 def _decided(
-    decision: Decision, position: int, costs: Mapping[str, Cost], obstacles: Mapping[str, str]
+    decision: Decision, limits: _Limits, position: int, costs: Mapping[str, Cost], obstacles: Mapping[str, str]
 ) -> tuple[str, str]:
     """Who decided, and the reason in a sentence."""
     work, device = decision.work, decision.assignment.devices[position]
@@ -55,11 +58,13 @@ def _decided(
     if op in work.host:
         return "core", work.host[op]
     own = work.answers[device][position].reason
-    decided, reason = _how(decision, position, costs, obstacles)
+    decided, reason = _how(decision, limits, position, costs, obstacles)
     return decided, f"{reason}; {own}" if own else reason
 
 
-def _how(decision: Decision, position: int, costs: Mapping[str, Cost], obstacles: Mapping[str, str]) -> tuple[str, str]:
+def _how(
+    decision: Decision, limits: _Limits, position: int, costs: Mapping[str, Cost], obstacles: Mapping[str, str]
+) -> tuple[str, str]:
     work, device = decision.work, decision.assignment.devices[position]
     takers = work.takers(position)
     failed = [name for name, answers in work.answers.items() if answers[position].constraint == FAILED]
@@ -74,32 +79,28 @@ def _how(decision: Decision, position: int, costs: Mapping[str, Cost], obstacles
         if device in work.named:
             return "only", "the only named device that runs it"
         return "only", f"no named device runs it, {device} does"
-    barred = [name for name in obstacles if name in domain]
-    if barred and device not in work.named:
-        return "limit", f"{barred[0]}: {obstacles[barred[0]]}"
+    wanted = work.domain(position)
+    if device not in wanted:  # it got what those that were named could not have all of
+        name = next((name for name in wanted if name in obstacles), wanted[0])
+        return "limit", f"{name}: {obstacles.get(name, 'its limits leave no room for it')}"
     if decision.table is None:
         return "order", "first device in the order that runs it"
-    return _by_cost(decision, device, {name: costs[name] for name in domain if name in costs}, barred, obstacles)
+    elsewhere = limits.elsewhere(position)
+    if elsewhere in obstacles:
+        return "limit", f"{elsewhere}: {obstacles[elsewhere]}"
+    return "cost", _by_cost(decision, device, {name: costs[name] for name in domain if name in costs})
 
 
-def _by_cost(
-    decision: Decision,
-    device: str,
-    costs: Mapping[str, Cost],
-    barred: Sequence[str],
-    obstacles: Mapping[str, str],
-) -> tuple[str, str]:
+def _by_cost(decision: Decision, device: str, costs: Mapping[str, Cost]) -> str:
     values = {name: _value(cost, decision.objective) for name, cost in costs.items()}
     others = [name for name in values if name != device]
     if device not in values or not others:
-        return "cost", "part of the best split found"
+        return "part of the best split found"
     best = min(others, key=lambda name: values[name])
     here, there = (amount(values[name], decision.objective) for name in (device, best))
     if values[device] <= values[best]:
-        return "cost", f"{here} here, {there} on {best}"
-    if best in barred:
-        return "limit", f"{best}: {obstacles[best]}"
-    return "cost", f"{here} here, {there} on {best}, where launch and copies would cost more than that saves"
+        return f"{here} here, {there} on {best}"
+    return f"{here} here, {there} on {best}, where launch and copies would cost more than that saves"
 
 
 def _value(cost: Cost, objective: str) -> int:
@@ -135,7 +136,7 @@ def _candidate(
     if value is not None and less > value:  # no price of the op itself would do
         beside = "it would not pay there for nothing: launch and copies have to cost {} less, too"
         return Candidate(name, answer, cost, beside.format(amount(less - value, decision.objective)), less)
-    return Candidate(name, answer, cost, f"{words} less there" if less else "as good there: pin it", less)
+    return Candidate(name, answer, cost, f"{words} less there" if less > 1 else "as good there: pin it", less)
 
 
 def is_rounding(asked: Support, answer: Support) -> bool:
@@ -171,6 +172,24 @@ class _Limits:
         if self._judge is not None:
             chosen = decision.assignment.positions()
             self._is_broken = self._judge.broken_limit(chosen, self._judge.runs(chosen)) is not None
+
+    def elsewhere(self, position: int) -> str:
+        """The device that an op would be on if no device had limits, "" where it would stay."""
+        found, assignment = self._unlimited, self._decision.assignment
+        if not found or assignment.is_forced or found[position] == assignment.devices[position]:
+            return ""
+        return found[position]
+
+    @cached_property
+    def _unlimited(self) -> tuple[str, ...]:
+        """The split if no device had limits, found as the one that was chosen."""
+        decision = self._decision
+        if self._judge is None or decision.table is None or decision.assignment.is_forced:
+            return ()
+        devices = tuple(replace(device, limits=Limits()) for device in decision.table.devices)
+        is_quick = len(decision.work.nodes) * len(devices) > QUICK_BEYOND
+        table = replace(decision.table, devices=devices)
+        return by_cost(decision.work, table, decision.objective, is_quick=is_quick).devices
 
     def obstacles(self, position: int) -> dict[str, str]:
         """Device → the limit that keeps an op from it, and what would lift it."""

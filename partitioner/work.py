@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from delegraph.core.abi.values import CONVERSIONS, Cut, Limits, Support
+from delegraph.core.abi.values import CONVERSIONS, Cut, DelegateError, Limits, Support
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops.opdef import Node
 
@@ -113,7 +113,7 @@ class Assignment:
 @dataclass(frozen=True, eq=False)
 class Decision:
     """What was decided for the ops of one graph, and what from. table: None where costs were not needed. is_given:
-    whether it was handed in. notes: what else decided, in sentences."""
+    whether it was handed in. notes: what else decided, in sentences. failures: of devices that did not answer."""
 
     work: GraphWork
     assignment: Assignment
@@ -122,6 +122,7 @@ class Decision:
     is_given: bool = False
     objective: str = "latency"
     notes: tuple[str, ...] = ()
+    failures: tuple[DelegateError, ...] = ()
 
 
 def has_choice(work: GraphWork, limits: Mapping[str, Limits]) -> bool:

@@ -95,6 +95,34 @@ def test_costs_replay(name: str, machine: str, numerics: str) -> None:
     assert text_of(gone.placement).replace("gone:", "nnapi:") == text_of(found.placement)
 
 
+@pytest.mark.parametrize("name", [DEEPLAB, "mobilenet_v1_0.25_128_quant"])
+def test_costs_of_several_machines_replay_by_the_order(name: str) -> None:
+    """Without a figure, for there is none that could be compared; for the same reason."""
+    path = REAL / f"{name}.tflite"
+    found = dg.explain(path, devices=[CORAL, "nnapi:coral-usb", "cpu"], numerics="fast")
+    assert any("of several machines (coral-dev-board, coral-usb)" in note for note in found.placement.notes)
+    assert found.costs.ops and not any(row.costs for row in found.costs.ops)
+    again = dg.explain(path, costs=through_json(found.costs.to_json()), numerics="fast")
+    assert text_of(again.placement) == text_of(found.placement)
+
+
+LIMITED = [DEEPLAB, "mobilenet_v2_1.0_224_quant", "movenet_single_pose_lightning_ptq", "ssd_mobilenet_v3_int8"]
+
+
+@pytest.mark.parametrize("name", LIMITED)
+@pytest.mark.parametrize("devices", [["nnapi:coral-usb"], ["nnapi:coral-usb", "cpu"]])
+def test_what_a_limit_decided_is_elsewhere_without_limits(name: str, devices: list[str]) -> None:
+    found = dg.explain(REAL / f"{name}.tflite", devices=devices, numerics="fast")
+    costs = through_json(found.costs.to_json())
+    for device in costs["devices"]:
+        device["limits"] = {"max_segments": None, "prefix_only": False, "weight_budget_bytes": None, "min_ops": 1}
+    free = dg.explain(REAL / f"{name}.tflite", costs=costs, numerics="fast")
+    rows = zip(found.placement.rows, free.placement.rows, strict=True)
+    limited = [(before, after) for before, after in rows if before.decided_by == "limit"]
+    assert all(before.device != after.device for before, after in limited)
+    assert bool(limited) == (name in LIMITED[2:])
+
+
 def test_costs_say_who_answers_for_segments() -> None:
     """Whether a device does changes the search, even where it has nothing to say."""
     found = explanation("mlperf_kws_int8", "pixel-3", "fast").costs.to_json()

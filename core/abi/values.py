@@ -136,6 +136,9 @@ class Support:
 
 SUPPORTED = Support(Verdict.YES)
 
+FAILED = "device.failed"
+"""The constraint of an answer that core gives in the place of a device which failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -7,6 +7,7 @@ figure is the best of its runs: other programs can only make a device look slowe
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,9 @@ STREAM_ELEMENTS = 1 << 22
 """float32 elements of each operand of the memory test: 16 MiB, beyond the usual caches."""
 
 TRANSFER_BYTES = 1 << 24
+
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a damaged entry may raise."""
 
 Key = Mapping[str, str]
 Get = Callable[[Key], "bytes | None"]
@@ -65,10 +69,27 @@ class Peaks:
 
     @classmethod
     def from_json(cls, found: Any) -> Peaks:
-        """Raises KeyError, TypeError, ValueError or AttributeError for anything that ``to_json`` does not make."""
-        links = [Link(int(found[n]["latency_ns"]), int(found[n]["bytes_per_s"])) for n in ("to_device", "from_device")]
-        rates = {DType.parse(name): float(rate) for name, rate in found["ops_per_s"].items()}
-        return cls(rates, float(found["memory_bytes_per_s"]), int(found["launch_ns"]), *links)
+        """Raises one of DAMAGED for anything that ``to_json`` does not make."""
+        links = [
+            Link(count(found[n]["latency_ns"]), count(found[n]["bytes_per_s"])) for n in ("to_device", "from_device")
+        ]
+        rates = {DType.parse(name): rate(value) for name, value in found["ops_per_s"].items()}
+        memory = found["memory_bytes_per_s"]
+        return cls(rates, 0.0 if memory == 0 else rate(memory), count(found["launch_ns"]), *links)
+
+
+def count(found: Any) -> int:
+    """A whole number from JSON, such as one of nanoseconds. Raises ValueError for any other."""
+    if type(found) is not int or not 0 <= found < 2**63:
+        raise ValueError(f"not a count: {found!r:.50}")
+    return found
+
+
+def rate(found: Any) -> float:
+    """A figure per second from JSON. Raises ValueError for anything else, also for what nothing could be divided by."""
+    if type(found) not in (int, float) or not (math.isfinite(found) and found >= 1e-3):
+        raise ValueError(f"not a rate: {found!r:.50}")
+    return float(found)
 
 
 def key_of(info: DeviceInfo) -> dict[str, str]:
@@ -96,7 +117,7 @@ def calibrated(
     if kept is not None:
         try:
             return Peaks.from_json(json.loads(kept))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except DAMAGED:
             pass
     peaks = measure(device, packs, budget_s=budget_s, clock=clock)
     put(key, json.dumps(peaks.to_json(), sort_keys=True).encode())

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from delegraph.core.abi.protocols import Device, Packs
 from delegraph.core.abi.values import DelegateError, DeviceInfo, ErrorCode, GraphView, Segment
 from delegraph.core.devices.calibration import (
+    DAMAGED,
     Clock,
     Get,
     Loaded,
@@ -81,7 +83,7 @@ def timed_ops(
             if signature not in seen and signature not in book.measured and is_timed(node):
                 seen.add(signature)
                 ops.append(_Op(view.graph, node, is_inside))
-    return _Timer(device, packs, share_s, clock, progress).ops(ops, book.peaks)
+    return _Timer(device, packs, share_s, clock, progress).ops(ops, book.peaks)[0]
 
 
 def calibrated_book(
@@ -96,16 +98,21 @@ def calibrated_book(
 ) -> TimingBook:
     """The device's book: the one kept, or one made now and kept. A damaged entry is made again.
 
-    budget_s: after that long, what has not been timed yet is left out.
+    budget_s: after that long, what has not been timed yet is left for another call, which goes on from there.
 
     Raises:
         DelegateError: the device failed, or takes none of the ops.
     """
     found = kept_book(device.info, get)
+    if found is not None and not found.left:
+        return found
+    timer = _Timer(device, packs, 0.001, clock, progress)
     if found is None:
         peaks = calibrated(device, packs, get, put, budget_s=1.0, clock=clock)
-        found = _measured(_Timer(device, packs, 0.001, clock, progress), peaks, budget_s)
-        keep_book(device.info, put, found)
+        launch_ns = replace(timer, typical=usual_time).launch() or peaks.launch_ns
+        found = TimingBook(peaks, launch_ns, is_fusing=_fuses(replace(timer, share_s=0.02)))
+    found = _continued(timer, found, clock() + budget_s)
+    keep_book(device.info, put, found)
     return found
 
 
@@ -121,7 +128,7 @@ def kept_book(info: DeviceInfo, get: Get) -> TimingBook | None:
         return None
     try:
         return TimingBook.from_json(json.loads(kept))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except DAMAGED:
         return None
 
 
@@ -165,10 +172,12 @@ class _Timer:
     progress: Progress | None = None
     typical: Callable[[Turns], float] = least_time
 
-    def ops(self, ops: Sequence[_Op], peaks: Peaks, until: float = float("inf")) -> tuple[Timing, ...]:
-        """until: when to stop, by the clock."""
+    def ops(
+        self, ops: Sequence[_Op], peaks: Peaks, until: float = float("inf")
+    ) -> tuple[tuple[Timing, ...], Sequence[_Op]]:
+        """Timings, and the ops that were not come to. until: when to stop, by the clock."""
         launch_ns = self.launch() or peaks.launch_ns
-        found = []
+        found: list[Timing] = []
         for first in range(0, len(ops), AT_ONCE):
             some = ops[first : first + AT_ONCE]
             counts = [max(1, min(COPIES, round(LAUNCHES * launch_ns / roofline(peaks, op.node)))) for op in some]
@@ -176,11 +185,13 @@ class _Timer:
             segments = [segment for part in parts for segment in part]
             times = iter(self.times(segments, until, (first, len(ops))))
             for op, n, part in zip(some, counts, parts, strict=True):
-                taken = [next(times) for _ in part]
+                taken = list(islice(times, len(part)))
+                if len(taken) < len(part):
+                    return tuple(found), ops[ops.index(op) :]
                 if taken and all(taken):
                     less = launch_ns if len(taken) == 1 else taken[1]
                     found.append(Timing.of(op.node, max(1, round((taken[0] - less) / n)), op.is_inside))
-        return tuple(found)
+        return tuple(found), ()
 
     def launch(self) -> int:
         """ns of a launch: what a chain of ops takes beyond its ops; 0 where the device takes no chain."""
@@ -196,8 +207,8 @@ class _Timer:
     def times(
         self, segments: Sequence[Segment], until: float = float("inf"), told: tuple[int, int] | None = None
     ) -> list[int]:
-        """ns of a run of each, 0 for one that the device refuses or fails. until: when to load no more of them. told:
-        (ops done, of how many) for whoever follows the progress."""
+        """ns of a run of each, 0 for one that the device refuses or fails. until: when to load no more of them; those
+        are not in the answer. told: (ops done, of how many) for whoever follows the progress."""
         return [
             max(1, round(self.typical(own) * 1e9)) if own is not None else 0
             for own in self.turns(segments, until, told)
@@ -208,9 +219,11 @@ class _Timer:
     ) -> list[Turns | None]:
         """Runs of each. See ``times``."""
         loaded: dict[int, Loaded] = {}
+        n = len(segments)
         with ExitStack() as stack:
             for index, segment in enumerate(segments):
                 if self.clock() > until:
+                    n = index
                     break
                 if self.progress is not None and told is not None:
                     self.progress(min(told[0] + index, told[1]), told[1], segment.nodes[-1].op.name)
@@ -218,7 +231,7 @@ class _Timer:
                 if one is not None:
                     loaded[index] = stack.enter_context(one)
             taken = dict(zip(loaded, runs_of(list(loaded.values()), self.share_s, self.clock), strict=True))
-        return [taken.get(index) for index in range(len(segments))]
+        return [taken.get(index) for index in range(n)]
 
     def _loaded(self, segment: Segment) -> Loaded | None:
         """The segment, after its first run; None when the device refuses it, or fails with it alone."""
@@ -235,21 +248,19 @@ class _Timer:
             return None
 
 
-def _measured(timer: _Timer, peaks: Peaks, budget_s: float) -> TimingBook:
-    until = timer.clock() + budget_s
-    launch_ns = replace(timer, typical=usual_time).launch() or peaks.launch_ns
-    is_fusing = _fuses(replace(timer, share_s=0.02))
+def _continued(timer: _Timer, book: TimingBook, until: float) -> TimingBook:
+    """The book with the timings of the last ``book.left`` ops of the calibration, or of all for a new book."""
     ops = []
     for segment in cases():
         node = segment.nodes[0]
         ops.append(_Op(segment.graph, node))
-        if _may_be_inside(node, is_fusing):
+        if _may_be_inside(node, book.is_fusing):
             ops.append(_Op(segment.graph, node, is_inside=True))
-    timings = timer.ops(ops, peaks, until)
-    if not timings:
+    timings, left = timer.ops(ops[-book.left :], book.peaks, until)
+    if not timings and not book.timings:
         info = timer.device.info
         raise DelegateError(info.id, ErrorCode.UNSUPPORTED, "calibrate: the device takes none of the ops")
-    return TimingBook(peaks, launch_ns, is_fusing=is_fusing).with_timings(timings)
+    return replace(book.with_timings(timings), left=len(left))
 
 
 def _fuses(timer: _Timer) -> bool:

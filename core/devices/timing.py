@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from delegraph.core.abi.values import Estimate, Link, Segment
-from delegraph.core.devices.calibration import Peaks
+from delegraph.core.devices.calibration import Peaks, count
 from delegraph.core.devices.op_traits import (
     INSIDE,
     class_of,
@@ -36,7 +36,7 @@ from delegraph.core.devices.rates import Rates
 from delegraph.core.graph.dtype import DType
 from delegraph.core.ops.opdef import Node, Work
 
-VERSION = "2"
+VERSION = "3"
 """Part of every key: timings of another version were taken or described in another way."""
 
 
@@ -88,17 +88,14 @@ class Timing:
 
     @classmethod
     def from_json(cls, found: Any) -> Timing:
+        """Raises one of DAMAGED for anything that ``to_json`` does not make."""
         op, types, work, sizes, signature, time_ns = found
-        macs, element_ops, read, written = (int(n) for n in work)
-        constants, channels, runs, border = (int(n) for n in sizes)
-        return cls(
-            str(op),
-            str(types),
-            Work(macs, element_ops, read, written),
-            (constants, channels, runs, border),
-            str(signature),
-            int(time_ns),
-        )
+        macs, element_ops, read, written = map(count, work)
+        constants, channels, runs, border = map(count, sizes)
+        if not all(isinstance(text, str) for text in (op, types, signature)):
+            raise TypeError(f"not names: {op!r:.50}, {types!r:.50}, {signature!r:.50}")
+        work, sizes = Work(macs, element_ops, read, written), (constants, channels, runs, border)
+        return cls(op, types, work, sizes, signature, count(time_ns))
 
 
 FEW = 3
@@ -113,7 +110,8 @@ class TimingBook:
     """What is known of the costs of one device.
 
     launch_ns: of starting a segment on the device, beyond its ops. step_ns: what core adds where the segment is a step
-    of a plan. is_fusing: an elementwise float op costs less behind another one. timings: at most one a signature.
+    of a plan; 0 is not yet known. is_fusing: an elementwise float op costs less behind another one. timings: at most
+    one a signature. left: ops of the calibration that it has not come to yet.
     """
 
     peaks: Peaks = field(default_factory=Peaks)
@@ -121,6 +119,12 @@ class TimingBook:
     step_ns: int = 0
     is_fusing: bool = False
     timings: tuple[Timing, ...] = ()
+    left: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the calibration has come to its end."""
+        return self.step_ns > 0 and not self.left
 
     @property
     def to_device(self) -> Link:
@@ -183,14 +187,16 @@ class TimingBook:
             "step_ns": self.step_ns,
             "is_fusing": self.is_fusing,
             "timings": [timing.to_json() for timing in self.timings],
+            "left": self.left,
         }
 
     @classmethod
     def from_json(cls, found: Any) -> TimingBook:
-        """Raises KeyError, TypeError, ValueError or AttributeError for anything that ``to_json`` does not make."""
-        book = cls(
-            Peaks.from_json(found["peaks"]), int(found["launch_ns"]), int(found["step_ns"]), bool(found["is_fusing"])
-        )
+        """Raises one of DAMAGED for anything that ``to_json`` does not make."""
+        launch_ns, step_ns, left = (count(found[name]) for name in ("launch_ns", "step_ns", "left"))
+        if not isinstance(found["is_fusing"], bool):
+            raise TypeError(f"not a truth: {found['is_fusing']!r:.50}")
+        book = cls(Peaks.from_json(found["peaks"]), launch_ns, step_ns, found["is_fusing"], left=left)
         return book.with_timings(Timing.from_json(timing) for timing in found["timings"])
 
 

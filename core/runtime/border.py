@@ -1,21 +1,22 @@
 """The border to delegates: a device as core uses it. Whatever it does wrong becomes a DelegateError here.
 
-Imports core.abi and core.runtime.worker. A DeviceSlot opens its device when it is first needed, and again after it was
-lost or after a fork. The floor (the reference device) is trusted: what it says of a model or of data is passed on as it
-is. A device that may hang is only ever called from a thread of its own, with a time limit.
+Imports core.abi, core.runtime.health and core.runtime.worker. A DeviceSlot opens its device when it is first needed,
+and again after it was lost or after a fork. The floor (the reference device) is trusted: what it says of a model or of
+data is passed on as it is. A device that may hang is only ever called from a thread of its own, with a time limit.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TypeVar
 
 from delegraph.core import forks
 from delegraph.core.abi.protocols import Device, Packs, Program
 from delegraph.core.abi.values import (
+    FAILED,
     Artifact,
     DelegateError,
     DeviceInfo,
@@ -27,6 +28,7 @@ from delegraph.core.abi.values import (
     Support,
     Verdict,
 )
+from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.worker import worker_for
 
 T = TypeVar("T")
@@ -36,6 +38,9 @@ ASK_LIMIT_S = 60.0
 
 PREPARE_LIMIT_S = 300.0
 """How long it may compile or load."""
+
+CALIBRATE_LIMIT_S = 60.0
+"""How long its calibration may take, whose budget is some seconds."""
 
 
 class Guard:
@@ -195,13 +200,24 @@ class DeviceSlot:
 
     def supports(self, view: GraphView) -> list[Support]:
         """One answer per node; a device that fails to answer is taken to refuse everything."""
+        return self.asked(view)[0]
+
+    def asked(self, view: GraphView, health: Health | None = None) -> tuple[list[Support], DelegateError | None]:
+        """One answer per node, and what went wrong where the device failed to answer: it then refuses everything, with
+        the constraint FAILED.
+
+        health: where that is noted. While it wants the device left alone, the device is not asked, and that is the
+        error. The floor is always asked.
+        """
+        noted = nullcontext() if health is None or self.is_floor else health.trying(self.id, "ask")
         try:
-            answers = self.bounded("supports", lambda: list(self.device().supports(view)), ASK_LIMIT_S)
-            self._expect(len(answers) == len(view.nodes), "supports", len(view.nodes), f"{len(answers)} answers")
-            self._expect(all(isinstance(a, Support) for a in answers), "supports", "Support values", "others")
+            with noted:
+                answers = self.bounded("supports", lambda: list(self.device().supports(view)), ASK_LIMIT_S)
+                self._expect(len(answers) == len(view.nodes), "supports", len(view.nodes), f"{len(answers)} answers")
+                self._expect(all(isinstance(a, Support) for a in answers), "supports", "Support values", "others")
         except DelegateError as exc:
-            return [Support(Verdict.NO, "device.failed", str(exc))] * len(view.nodes)
-        return answers
+            return [Support(Verdict.NO, FAILED, str(exc))] * len(view.nodes), exc
+        return answers, None
 
     def check(self, segment: Segment) -> Support:
         """The device's answer for the whole segment."""
@@ -209,7 +225,7 @@ class DeviceSlot:
             answer = self.bounded("check", lambda: self.device().check(segment), ASK_LIMIT_S)
             self._expect(isinstance(answer, Support), "check", "a Support", type(answer).__name__)
         except DelegateError as exc:
-            return Support(Verdict.NO, "device.failed", str(exc))
+            return Support(Verdict.NO, FAILED, str(exc))
         return answer
 
     def estimate(self, view: GraphView) -> Sequence[Estimate | None]:
@@ -225,10 +241,10 @@ class DeviceSlot:
     def estimates_segments(self) -> bool:
         """Whether the device has an idea of its own what a segment as one costs."""
         try:
-            own = self.bounded("open", lambda: type(self.device()).estimate_segment, ASK_LIMIT_S)
+            own = self.bounded("open", lambda: self.device().estimate_segment, ASK_LIMIT_S)
         except DelegateError:
             return False
-        return own is not Device.estimate_segment
+        return getattr(own, "__func__", None) is not Device.estimate_segment
 
     def estimate_segment(self, segment: Segment) -> Estimate | None:
         """The device's own cost of a segment; None when it has none, or fails to say."""

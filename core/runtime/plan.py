@@ -79,7 +79,7 @@ class Plan:
     """Steps in order. specs: what was known of every tensor. arena: offsets of tensors that cross from a segment to
     another step. drop: for each step the values that nothing behind it reads. late: ops that have to wait for the
     results of this plan before they can be planned; needed: tensors that they or the caller read from it. left_alone:
-    devices that would have had a part of it, but were in quarantine when it was made.
+    devices that would have had a part of it, but were in quarantine when it was made. decision: as in ``Cuts``.
     """
 
     graph: Graph
@@ -90,6 +90,7 @@ class Plan:
     late: tuple[Op, ...]
     needed: tuple[int, ...]
     left_alone: frozenset[str] = frozenset()
+    decision: object = None
 
     @property
     def boundaries(self) -> tuple[Boundary, ...]:
@@ -118,9 +119,18 @@ class Plan:
 Excluded = frozenset[tuple[int, str]]
 """(op index, device): what a device has failed to do and is not asked for again in this plan."""
 
-Cutter = Callable[[Graph, Sequence[Node], frozenset[int], Excluded], Sequence[Cut]]
-"""Splits nodes (in execution order) into pieces, in an order in which they can run. The third argument: tensors that
-are read when they have run."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cuts:
+    """Pieces of a plan's ops, in an order in which they can run. decision: what they come from, for whoever made them:
+    the plan keeps it and does not look at it."""
+
+    pieces: Sequence[Cut]
+    decision: object = None
+
+
+Cutter = Callable[[Graph, Sequence[Node], frozenset[int], Excluded], Cuts]
+"""Splits nodes (in execution order) into pieces. The third argument: tensors that are read when they have run."""
 
 Loader = Callable[[Segment, str], LoadedSegment]
 """(segment, device) → the segment on that device. Raises DelegateError."""
@@ -184,10 +194,11 @@ def make_plan(
         InvalidModel: operands that don't fit together.
     """
     found = infer(graph, ops, known, keep, planner)
-    steps, left_alone = _steps(graph, found.nodes, found.specs, found.needed, planner)
+    steps, left_alone, decision = _steps(graph, found.nodes, found.specs, found.needed, planner)
     drop = _drops(steps, found.needed)
     arena = _arena(steps, found.specs, found.needed)
-    return Plan(graph, steps, found.specs, arena, drop, found.late, tuple(sorted(found.needed)), left_alone)
+    needed = tuple(sorted(found.needed))
+    return Plan(graph, steps, found.specs, arena, drop, found.late, needed, left_alone, decision)
 
 
 def infer_outputs(graph: Graph, known: Mapping[int, TensorSpec], planner: Planner) -> list[tuple[int, ...] | None]:
@@ -263,15 +274,15 @@ def _opdef(op: Op) -> OpDef:
 
 def _steps(
     graph: Graph, nodes: Sequence[Node], specs: Specs, needed: frozenset[int], planner: Planner
-) -> tuple[tuple[Step, ...], frozenset[str]]:
-    """The steps, each segment loaded, and the devices that were left alone. Where a device fails to take a segment, its
-    ops are cut again without it."""
+) -> tuple[tuple[Step, ...], frozenset[str], object]:
+    """The steps, each segment loaded; the devices that were left alone; the decision behind the steps. Where a device
+    fails to take a segment, its ops are cut again without it."""
     excluded = planner.excluded
     left_alone: set[str] = set()
     while True:
         cuts = planner.cut(graph, nodes, needed, excluded)
         steps: list[Step] = []
-        for cut, read_after in zip(cuts, _read_after(cuts, needed), strict=True):
+        for cut, read_after in zip(cuts.pieces, _read_after(cuts.pieces, needed), strict=True):
             if not cut.device:
                 steps.append(_host_step(cut.nodes[0]))
                 continue
@@ -287,7 +298,7 @@ def _steps(
                 excluded |= {(node.op.index, cut.device) for node in refused}
                 break
         else:
-            return tuple(steps), frozenset(left_alone)
+            return tuple(steps), frozenset(left_alone), cuts.decision
 
 
 def _read_after(cuts: Sequence[Cut], needed: frozenset[int]) -> list[set[int]]:

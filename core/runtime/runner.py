@@ -8,6 +8,7 @@ the same ops and inputs, in fresh memory) and run there; that plan is kept for t
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -56,9 +57,11 @@ class ReplanError(Exception):
 
 @dataclass(eq=False)
 class _Planned:
-    """A plan with its idle arenas, the plans of what comes behind it, and of what its devices failed to do."""
+    """A plan with its idle arenas, the plans of what comes behind it, and of what its devices failed to do. began: when
+    it last began to run, on the model's own clock; 0 before."""
 
     plan: Plan
+    began: int = 0
     idle: list[Array] = field(default_factory=list)
     late: _PlanCache = field(default_factory=lambda: _PlanCache())
     instead: _PlanCache = field(default_factory=lambda: _PlanCache())
@@ -70,6 +73,15 @@ class _Planned:
             return self.idle.pop()
         except IndexError:
             return host.allocate(self.plan.arena.size_bytes).memory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """A plan by which a graph ran last, or a part of it. kept: it and all others that are kept for these ops, for other
+    shapes of what they read."""
+
+    plan: Plan
+    kept: tuple[Plan, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +143,27 @@ class _PlanCache:
             found = list(self._plans.values())
         return [plan for planned in found for plan in (planned.plan, *planned.late.plans(), *planned.instead.plans())]
 
+    def latest(self) -> list[Stage]:
+        """What ran last of these, or was made last where none ran; with what stood in for its devices when it did, and
+        what came behind it."""
+        with self._lock:
+            kept = list(self._plans.values())
+        if not kept:
+            return []
+        last = max(reversed(kept), key=lambda planned: planned.began)
+        plans = tuple(planned.plan for planned in kept)
+        return [Stage(last.plan, plans), *last.instead.since(last.began), *last.late.latest()]
+
+    def since(self, began: int) -> list[Stage]:
+        """Those of these that have begun to run since then, each with what belongs to it."""
+        with self._lock:
+            found = [planned for planned in self._plans.values() if planned.began > began]
+        return [
+            stage
+            for planned in found
+            for stage in (Stage(planned.plan, ()), *planned.instead.since(planned.began), *planned.late.latest())
+        ]
+
 
 class GraphRunner:
     """Runs one graph. Thread-safe.
@@ -154,6 +187,11 @@ class GraphRunner:
     def plans(self) -> list[Plan]:
         """Every plan made so far that is still kept."""
         return self._plans.plans()
+
+    def latest(self) -> list[Stage]:
+        """How the graph ran last: one plan for each stage of it, each with the plans that stood in for its devices
+        behind it. Of a graph that has not run, the plan that was made last; empty where there is none."""
+        return self._plans.latest()
 
     def output_shapes(self, shapes: Sequence[Shape], *, trust_variables: bool = True) -> list[Shape | None]:
         """Shapes of the outputs for these input shapes; None where data decides."""
@@ -219,6 +257,7 @@ class GraphRunner:
 
     def _run(self, planned: _Planned, values: Values, state: Overlay, trust_variables: bool) -> None:
         while True:
+            planned.began = next(self._runners.clock)
             arena = planned.arena()
             self._run_steps(planned, arena, values, state, trust_variables)
             planned.idle.append(arena)
@@ -418,6 +457,8 @@ class Runners:
         self.graphs = graphs
         self.health, self.may_fall_back, self.timeout_s = health, may_fall_back, timeout_s
         self.on_failure = on_failure
+        self.clock = itertools.count(1)
+        """Numbers runs of plans, to tell the last one."""
         self._load = load
         self._planner = Planner(cut, self._built, lambda node: self._call_shapes(node, True), self._not_built)
         self._runners = tuple(
@@ -440,14 +481,14 @@ class Runners:
 
     def _built(self, segment: Segment, device: str) -> LoadedSegment:
         loaded = self._load(segment, device)
-        self.health.worked(device, building=True)
+        self.health.worked(device, doing="build")
         return loaded
 
     def _not_built(self, moment: str, segment: Segment, error: DelegateError) -> None:
         """A device did not take a segment. Noted if it was no refusal, and not the floor's: then telling raises."""
         self.on_failure(moment, segment, error)
         if error.code not in (ErrorCode.UNSUPPORTED, ErrorCode.ARTIFACT_REFUSED):
-            self.health.failed(error.device, str(error), building=True)
+            self.health.failed(error.device, str(error), doing="build")
 
     def _call_shapes(self, node: Node, trust_variables: bool) -> Sequence[Shape | None] | None:
         return control.output_shapes(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, Segment
+from delegraph.core.abi.values import DelegateError, ErrorCode, Segment
 from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops.opdef import Node
@@ -16,8 +16,7 @@ from delegraph.core.runtime.artifacts import artifact_key, load_artifact, save_a
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.packs import PackStore
-from delegraph.core.runtime.plan import Excluded
-from delegraph.partitioner.work import Decision
+from delegraph.core.runtime.plan import Cuts, Excluded
 from delegraph.placer import Placer
 
 log = logging.getLogger("delegraph")
@@ -38,6 +37,12 @@ class FallbackEvent:
     ops: tuple[int, ...]
     at: float
 
+    @classmethod
+    def of(cls, moment: str, error: DelegateError, graph: Graph, nodes: Sequence[Node]) -> FallbackEvent:
+        """What happened just now to some ops of a graph."""
+        ops = tuple(node.op.index for node in nodes)
+        return cls(moment, error.device, error.code.value, error.message, graph.index, ops, time.time())
+
     def to_json(self) -> dict[str, Any]:
         return {
             "moment": self.moment,
@@ -51,7 +56,7 @@ class FallbackEvent:
 
 
 class Backend:
-    """The devices of one compiled model in the user's order, and the record of what went where. Thread-safe.
+    """The devices of one compiled model in the user's order, and what they failed to do. Thread-safe.
 
     slots: by id, the floor last. placer: decides what goes where.
     """
@@ -71,7 +76,6 @@ class Backend:
         self._guard = RenewedLock()
         self.compilations = 0
         """Segments compiled in this process, not loaded from the store; a warm start compiles none."""
-        self._decisions: list[Decision] = []
         self._events: list[FallbackEvent] = [
             FallbackEvent("plan", device, ErrorCode.UNSUPPORTED.value, why, 0, (), time.time())
             for device, why in placer.request.unavailable.items()
@@ -84,21 +88,15 @@ class Backend:
             return tuple(self._events)
 
     @property
-    def decisions(self) -> tuple[Decision, ...]:
-        """What was decided so far, for every graph and stage of it: the last for each op."""
-        with self._guard.lock:
-            return tuple(self._decisions)
-
-    @property
     def placer(self) -> Placer:
         return self._placer
 
-    def cut(self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded) -> list[Cut]:
-        """Where each node goes, as pieces in an order in which they can run."""
+    def cut(self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded) -> Cuts:
+        """Where each node goes, with the ``Decision`` behind it."""
         decision, cuts = self._placer.place(graph, nodes, needed, excluded)
-        with self._guard.lock:
-            self._decisions = [old for old in self._decisions if not _covers(decision, old)] + [decision]
-        return cuts
+        for error in decision.failures:
+            self._note(FallbackEvent.of("plan", error, graph, nodes), logging.WARNING)
+        return Cuts(cuts, decision)
 
     def load(self, segment: Segment, device: str) -> LoadedSegment:
         """The segment on that device. Raises DelegateError."""
@@ -137,31 +135,20 @@ class Backend:
     def on_failure(self, moment: str, segment: Segment, error: DelegateError) -> None:
         """Records and logs a failure. Raises it where falling back is not wanted, or was the floor's."""
         is_refusal = error.code is ErrorCode.UNSUPPORTED
-        event = FallbackEvent(
-            "plan" if is_refusal else moment,
-            error.device,
-            error.code.value,
-            error.message,
-            segment.graph.index,
-            tuple(node.op.index for node in segment.nodes),
-            time.time(),
-        )
+        event = FallbackEvent.of("plan" if is_refusal else moment, error, segment.graph, segment.nodes)
+        slot = self._slots.get(error.device)
+        if not self.may_fall_back or (slot is not None and slot.is_floor):
+            self._keep(event)
+            raise error
+        self._note(event, logging.INFO if is_refusal else logging.WARNING)
+
+    def _note(self, event: FallbackEvent, level: int) -> None:
+        """Keeps the event, and logs it."""
+        self._keep(event)
+        text = "fallback at %s: %s: %s: %s (%d ops go to the next device)"
+        log.log(level, text, event.moment, event.device, event.code, event.message, len(event.ops))
+
+    def _keep(self, event: FallbackEvent) -> None:
         with self._guard.lock:
             self._events.append(event)
             del self._events[:-EVENTS_KEPT]
-        slot = self._slots.get(error.device)
-        if not self.may_fall_back or (slot is not None and slot.is_floor):
-            raise error
-        log.log(
-            logging.INFO if is_refusal else logging.WARNING,
-            "fallback at %s: %s (%d ops go to the next device)",
-            event.moment,
-            str(error),
-            len(segment.nodes),
-        )
-
-
-def _covers(new: Decision, old: Decision) -> bool:
-    """Whether every op of an older decision is decided anew."""
-    ops = {node.op.index for node in new.work.nodes}
-    return new.work.graph.index == old.work.graph.index and all(node.op.index in ops for node in old.work.nodes)

@@ -132,30 +132,26 @@ class CompiledModel:
 
     @property
     def placement(self) -> Placement:
-        """Where each op goes and why, for every graph and shape that has been planned so far."""
-        from delegraph.record import placement_of
+        """Where each op goes and why: for each graph by the plan that ran last, or was made last where none has run.
+        A note says for which shapes that is, where several have been planned."""
+        from delegraph.record import placement_of, stages_of
 
-        self.plan_main()
-        placer = self._backend.placer
+        if not any(runner.latest() for runner in self._runners):
+            self.plan_main()
+        request = self._backend.placer.request
+        found = stages_of(self._runners)
         return placement_of(
             self._graphs,
-            self._backend.decisions,
-            machine=placer.request.machine,
-            objective=placer.request.objective,
-            devices=placer.devices,
-            unavailable=placer.request.unavailable,
-            measured=self._measured(),
+            found.decisions,
+            machine=request.machine,
+            objective=request.objective,
+            devices=self._backend.placer.devices,
+            unavailable=request.unavailable,
+            measured=found.measured,
             events=[event.to_json() for event in self._backend.events],
+            waiting=found.waiting,
+            notes=found.notes,
         )
-
-    def _measured(self) -> dict[tuple[int, str, tuple[int, ...]], tuple[int, int]]:
-        """(graph, device, ops) → runs, and nanoseconds of one on average, over all plans that have that segment."""
-        found: dict[tuple[int, str, tuple[int, ...]], tuple[int, float]] = {}
-        for segment in self.receipt().segments:
-            key = segment.graph, segment.device, segment.ops
-            runs, seconds = found.get(key, (0, 0.0))
-            found[key] = runs + segment.runs, seconds + segment.seconds
-        return {key: (runs, round(seconds / max(1, runs) * 1e9)) for key, (runs, seconds) in found.items()}
 
     def receipt(self) -> Receipt:
         """What truly ran so far."""

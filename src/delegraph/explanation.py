@@ -18,10 +18,10 @@ from delegraph.core.graph.calls import called_graphs
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec
-from delegraph.core.runtime.plan import infer
+from delegraph.core.runtime.plan import Cuts, infer
 from delegraph.core.runtime.runner import Runners
 from delegraph.cutting import segments_of
-from delegraph.partitioner.costs import CostTable, SegmentEstimate
+from delegraph.partitioner.costs import CostTable, DeviceCosts, OpCosts, SegmentEstimate
 from delegraph.partitioner.placement import Placement
 from delegraph.partitioner.placement_text import amount
 from delegraph.partitioner.reasons import Changes, change_of, is_rounding
@@ -116,7 +116,7 @@ def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> E
 def _stages(graphs: GraphSet, placer: Placer) -> tuple[list[Decision], set[tuple[int, int]], list[str]]:
     """The decision for each graph that the main one leads to, called ones first; which ops have to wait for a run, and
     that in sentences."""
-    runners = Runners(graphs, lambda *_: [], _never, lambda *_: None, health=registry.health)
+    runners = Runners(graphs, lambda *_: Cuts(()), _never, lambda *_: None, health=registry.health)
     planner = runners.planner(True)
     found: dict[int, Decision] = {}
     waiting: set[tuple[int, int]] = set()
@@ -162,13 +162,13 @@ def _called_inputs(graphs: GraphSet, node: Node, option: str, called: int) -> di
 
 
 def _changes(decision: Decision) -> Changes:
-    """(position, device) → how much less the op would have to cost there."""
+    """(position, device) → how much less the op would have to cost there: a tie would not move it."""
     assignment = decision.assignment
-    if assignment.problem is None or assignment.solution is None or assignment.is_forced:
+    if assignment.problem is None or decision.is_given or assignment.is_forced:
         return {}
     ids = [device.id for device in assignment.problem.devices]
     found = flip_costs(assignment.problem, Judge(assignment.problem), assignment.positions())
-    return {(op, ids[d]): max(0, less) for op, by_device in enumerate(found) for d, less in by_device.items()}
+    return {(op, ids[d]): max(0, less) + 1 for op, by_device in enumerate(found) for d, less in by_device.items()}
 
 
 def _measure(stages: Sequence[Decision], request: Request, say: Say) -> None:
@@ -296,11 +296,11 @@ def _numerics(levers: Sequence[Lever], request: Request) -> list[str]:
 
 
 def _table(stages: Sequence[Decision], placer: Placer) -> CostTable:
-    """The costs of all graphs in one."""
+    """The costs of all graphs in one; of what was not weighed, what the devices answered."""
     if placer.request.costs is not None:
         return placer.request.costs
-    tables = [stage.table for stage in stages if stage.table is not None]
-    devices = {device.id: device for table in tables for device in table.devices}
+    tables = [_answers(stage, placer) if stage.table is None else stage.table for stage in stages]
+    devices = {device.id: device for table in reversed(tables) for device in table.devices}
     order = [name for name in placer.devices if name in devices]
     segments = [
         SegmentEstimate(graph, device, ops, time_ns)
@@ -313,3 +313,26 @@ def _table(stages: Sequence[Decision], placer: Placer) -> CostTable:
         tuple(name for name in placer.request.fallbacks if name in devices),
         tuple(segments),
     )
+
+
+def _answers(stage: Decision, placer: Placer) -> CostTable:
+    """What the devices answered, without a figure: there is none that could be compared with others."""
+    infos = [slot.info for slot in placer.request.slots.values()]
+    devices = [
+        DeviceCosts(
+            info.id, memory_domain=info.memory_domain, resource=info.resource, may_hang=info.may_hang,
+            limits=info.limits,
+        )
+        for info in infos
+    ]  # fmt: skip
+    rows = [
+        OpCosts(
+            stage.work.graph.index,
+            node.op.index,
+            node.op.name,
+            {} if node.op.index in stage.work.host else {name: found[p] for name, found in stage.work.asked.items()},
+            {},
+        )
+        for p, node in enumerate(stage.work.nodes)
+    ]
+    return CostTable(placer.request.machine, tuple(devices), tuple(rows), placer.request.fallbacks)

@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, GraphView, Limits, Support, Verdict
+from delegraph import registry
+from delegraph.core.abi.values import FAILED, Cut, DelegateError, ErrorCode, GraphView, Limits, Support, Verdict
 from delegraph.core.errors import InternalError, InvalidArgument
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops import registry as ops
@@ -76,7 +77,8 @@ class Placer:
             DelegateError: an op that no device runs, where falling back is not wanted.
             InvalidArgument: the placement that was handed in can't be run; pins or limits that can't be kept.
         """
-        work = self._work(graph, nodes, needed, excluded)
+        asked, failures = self._asked(GraphView(graph, tuple(nodes)))
+        work = self._work(graph, nodes, needed, excluded, asked)
         self._expect_places(work)
         if self.request.given is not None:
             decision = self._given(work, is_first=not excluded)
@@ -84,11 +86,16 @@ class Placer:
             decision = self._weighed(work, is_first=not excluded)
         else:
             decision = self._decided(work, by_order(work), notes=self._why(work))
-        return decision, list(decision.cuts)
+        return replace(decision, failures=failures), list(decision.cuts)
 
-    def _work(self, graph: Graph, nodes: Sequence[Node], needed: frozenset[int], excluded: Excluded) -> GraphWork:
-        view = GraphView(graph, tuple(nodes))
-        asked = self._replayed(graph, nodes) if self._replays else self._asked(view)
+    def _work(
+        self,
+        graph: Graph,
+        nodes: Sequence[Node],
+        needed: frozenset[int],
+        excluded: Excluded,
+        asked: Mapping[str, Sequence[Support]],
+    ) -> GraphWork:
         return GraphWork(
             graph,
             tuple(nodes),
@@ -103,8 +110,18 @@ class Placer:
             {op: device for (g, op), device in self.request.pins.devices.items() if g == graph.index},
         )
 
-    def _asked(self, view: GraphView) -> dict[str, list[Support]]:
-        return {name: slot.supports(view) for name, slot in self._slots.items()}
+    def _asked(self, view: GraphView) -> tuple[dict[str, list[Support]], tuple[DelegateError, ...]]:
+        """What every device answers, and the errors of those that failed to."""
+        if self._replays:
+            return self._replayed(view.graph, view.nodes), ()
+        found, failures = {}, []
+        for name, slot in self._slots.items():
+            found[name], error = slot.asked(view, registry.health if self.request.may_fall_back else None)
+            if error is not None:
+                if not self.request.may_fall_back:
+                    raise error
+                failures.append(error)
+        return found, tuple(failures)
 
     def _replayed(self, graph: Graph, nodes: Sequence[Node]) -> dict[str, list[Support]]:
         """What the devices answered when the costs were written."""
@@ -122,7 +139,7 @@ class Placer:
 
     def _taken(self, answer: Support, device: str, graph: Graph, node: Node, excluded: Excluded) -> Support:
         if (node.op.index, device) in excluded:
-            return Support(Verdict.NO, "device.failed", "the device failed on a segment with this op")
+            return Support(Verdict.NO, FAILED, "the device failed on a segment with this op")
         if (graph.index, node.op.index, device) in self.request.excluded:
             return Support(Verdict.NO, "excluded", "it was excluded", "remove the exclusion")
         if answer.verdict is Verdict.DEVIATES and self.request.numerics == "exact":
@@ -274,7 +291,7 @@ class Placer:
             check_limits(cuts, self._limits(), work)
         for cut, segment in segments_of(work, cuts) if is_first and not self._replays else ():
             answer = self._slots[cut.device].check(segment)
-            if not answer.runs and answer.constraint != "device.failed":
+            if not answer.runs and answer.constraint != FAILED:
                 first, last = cut.nodes[0].op.index, cut.nodes[-1].op.index
                 raise InvalidArgument(
                     f"placement: segment of ops {first} to {last}", f"one that {cut.device} takes", answer.reason,
@@ -282,7 +299,7 @@ class Placer:
                 )  # fmt: skip
         assignment = Assignment(tuple(devices), tuple((device,) for device in devices))
         table = None
-        if self._weighs_all:
+        if self._weighs_all and not self.request.why_by_order:
             from delegraph.partitioner.assignment import as_given
             from delegraph.partitioner.solver.problem import Unplaceable
 
@@ -292,7 +309,8 @@ class Placer:
                 assignment = as_given(work, table, devices, cuts, estimates, self.request.objective)
         missing = unspoken(self.request.given, work)
         notes = (f"the placement says nothing of {len(missing)} ops of graph {work.graph.index}: they go by the order",)
-        return Decision(work, assignment, tuple(cuts), table, True, self.request.objective, notes if missing else ())
+        notes = (*(notes if missing else ()), *self._why(work))
+        return Decision(work, assignment, tuple(cuts), table, True, self.request.objective, notes)
 
     # --- pieces
 

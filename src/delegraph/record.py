@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from delegraph.core.graph.calls import called_graphs
 from delegraph.core.graph.graph import Graph, GraphSet
+from delegraph.core.runtime.plan import Plan, SegmentStep
+from delegraph.core.runtime.runner import GraphRunner, Stage
 from delegraph.partitioner.placement import (
     FOLDED,
     GraphPrediction,
@@ -21,8 +24,70 @@ from delegraph.partitioner.work import Decision
 WHILE_TRIPS = 16
 """How often a loop is taken to run."""
 
-Measured = Mapping[tuple[int, str, tuple[int, ...]], tuple[int, int]]
-"""(graph, device, ops) of a segment → runs so far, and nanoseconds that one took on average."""
+Measured = Mapping[tuple[int, tuple[int, ...]], tuple[int, int]]
+"""(position of a decision, ops of one of its segments) → runs so far, and nanoseconds that one took on average."""
+
+
+@dataclass
+class Stages:
+    """What the record of a compiled model is made from. decisions: of each graph's last plans, those that stood in for
+    a device behind the one that they stood in for. waiting: (graph, op) that have not been planned yet. notes: for
+    which shapes it is."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    measured: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = field(default_factory=dict)
+    waiting: set[tuple[int, int]] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+def stages_of(runners: Iterable[GraphRunner]) -> Stages:
+    """How the graphs ran last."""
+    found = Stages()
+    for runner in runners:
+        stages, index = runner.latest(), runner.graph.index
+        planned: set[int] = set()
+        for i, stage in enumerate(stages):
+            decision = stage.plan.decision
+            assert isinstance(decision, Decision)
+            found.measured |= _measured(stage.plan, len(found.decisions))
+            found.decisions.append(decision)
+            planned |= {node.op.index for node in decision.work.nodes}
+            found.waiting |= {(index, op.index) for op in stage.plan.late}
+            found.notes += _of_late_shapes(stage) if i else _of_shapes(stage)
+        found.waiting -= {(index, op) for op in planned}
+    return found
+
+
+def _measured(plan: Plan, position: int) -> dict[tuple[int, tuple[int, ...]], tuple[int, int]]:
+    steps = [step for step in plan.steps if isinstance(step, SegmentStep)]
+    return {
+        (position, tuple(node.op.index for node in step.segment.nodes)): (
+            step.loaded.runs,
+            round(step.loaded.seconds / max(1, step.loaded.runs) * 1e9),
+        )
+        for step in steps
+    }
+
+
+def _of_shapes(stage: Stage) -> list[str]:
+    """For which of the shapes that have been planned it is, if they are several."""
+    graph = stage.plan.graph
+    known = {tuple(plan.specs[i].shape for i in graph.inputs) for plan in stage.kept}
+    if len(known) < 2:
+        return []
+    shapes = ", ".join("x".join(map(str, stage.plan.specs[i].shape)) or "scalar" for i in graph.inputs)
+    return [f"{_graph(graph)}this is for inputs of {shapes}, the last of {len(known)} shapes that are planned for"]
+
+
+def _of_late_shapes(stage: Stage) -> list[str]:
+    if len(stage.kept) < 2:
+        return []
+    what = "what waits for shapes is shown for the last ones"
+    return [f"{_graph(stage.plan.graph)}{what}, of {len(stage.kept)} that are planned for"]
+
+
+def _graph(graph: Graph) -> str:
+    return f"graph {graph.index}: " if graph.index else ""
 
 
 def placement_of(
@@ -37,39 +102,44 @@ def placement_of(
     events: Sequence[Mapping[str, Any]] = (),
     changes: Mapping[int, Changes] | None = None,
     waiting: Collection[tuple[int, int]] = (),
+    notes: Sequence[str] = (),
 ) -> Placement:
     """The record. decisions: the last for each op wins. changes: position of a decision → what would move its ops.
-    waiting: (graph, op) that are placed when their shapes are known."""
+    waiting: (graph, op) that are placed when their shapes are known. notes: beside those of the decisions."""
     rows: dict[tuple[int, int], OpPlacement] = {}
-    segments: dict[tuple[int, int], SegmentPlacement] = {}
+    segments: dict[tuple[int, ...], SegmentPlacement] = {}
+    places: dict[tuple[int, int], tuple[int, ...]] = {}
     latest: dict[tuple[int, int], int] = {}
     for index, decision in enumerate(decisions):
         for row in rows_of(decision, (changes or {}).get(index, {})):
             rows[row.graph, row.op] = row
             latest[row.graph, row.op] = index
     for index, decision in enumerate(decisions):
-        for position, segment in enumerate(_segments(decision, measured)):
-            if all(latest[segment.graph, op] == index for op in segment.ops):
-                segments[index, position] = segment
+        for position, segment in enumerate(_segments(decision, index, measured)):
+            keys = [(segment.graph, op) for op in segment.ops]
+            place = (*places.get(keys[0], (index,)), position)  # what stands in for a device runs where that would have
+            places |= dict.fromkeys(keys, place)
+            if all(latest[key] == index for key in keys):
+                segments[segment.graph, *place] = segment
     for graph in graphs.graphs:
         if any(key[0] == graph.index for key in rows):
             rows |= {key: row for key, row in _folded(graph, rows).items() if key not in waiting}
-    notes = dict.fromkeys(note for decision in decisions for note in decision.notes)
+    all_notes = dict.fromkeys([*(note for decision in decisions for note in decision.notes), *notes])
     return Placement(
         tuple(rows[key] for key in sorted(rows)),
-        tuple(sorted(segments.values(), key=lambda segment: segment.graph)),
+        tuple(segments[key] for key in sorted(segments)),
         tuple(_predictions(graphs, decisions, rows)),
         graphs.source,
         machine,
         objective,
         tuple(devices),
         dict(unavailable),
-        tuple(notes),
+        tuple(all_notes),
         tuple(events),
     )
 
 
-def _segments(decision: Decision, measured: Measured) -> list[SegmentPlacement]:
+def _segments(decision: Decision, index: int, measured: Measured) -> list[SegmentPlacement]:
     work = decision.work
     costs = {tuple(work.nodes[p].op.index for p in run.ops): run for run in decision.assignment.runs}
     found = []
@@ -78,7 +148,7 @@ def _segments(decision: Decision, measured: Measured) -> list[SegmentPlacement]:
         if not cut.device:
             continue
         cost = costs.get(ops)
-        runs, nanoseconds = measured.get((work.graph.index, cut.device, ops), (0, 0))
+        runs, nanoseconds = measured.get((index, ops), (0, 0))
         found.append(
             SegmentPlacement(
                 work.graph.index,

@@ -25,6 +25,9 @@ NUMERICS = ("exact", "fast")
 FALLBACKS = ("allow", "error")
 OBJECTIVES = ("latency", "energy")
 
+_AND = " and "
+"""Between the names of several machines."""
+
 PinsLike = Mapping[str | int, str] | Mapping[str, str] | Mapping[int, str]
 """Ops ("12", "3-17", "CONV_2D", "1:4") → device."""
 
@@ -61,6 +64,7 @@ class Request:
     slots: devices by id, in the user's order, those that stand under them last. named: those that the user named.
     unavailable: device → why it can't be used at all. machine: in whose time base costs are. why_by_order: why times
     can't be compared, so that the order decides. given, costs: a placement, and costs, that were handed in.
+    may_fall_back: whether a device that fails may be passed over.
     """
 
     slots: Mapping[str, DeviceSlot]
@@ -74,6 +78,7 @@ class Request:
     why_by_order: str = ""
     given: Placement | None = None
     costs: CostTable | None = None
+    may_fall_back: bool = True
 
     @property
     def fallbacks(self) -> tuple[str, ...]:
@@ -110,6 +115,7 @@ def resolved(wishes: Wishes, graphs: GraphSet) -> Request:
         why,
         given,
         costs,
+        wishes.fallback == "allow",
     )
 
 
@@ -137,7 +143,7 @@ def replayed(wishes: Wishes, graphs: GraphSet) -> Request:
         _excluded(wishes.exclude or {}, graphs, names),
         wishes.objective,
         costs.machine,
-        "",
+        _why_by_order(costs.machine.split(_AND)),
         given,
         costs,
     )
@@ -198,14 +204,18 @@ def _machine(wishes: Wishes, named: Sequence[DeviceInfo], costs: CostTable | Non
             )  # fmt: skip
         return wishes.machine, ""
     if costs is not None:
-        return costs.machine, ""
-    if len(machines) > 1:
-        why = (
-            f"the devices are of several machines ({', '.join(machines)}), whose times can't be compared: each op goes "
-            "to the first device in the order that runs it"
-        )
-        return " and ".join(machines), why
-    return next(iter(machines), HOST), ""
+        return costs.machine, _why_by_order(costs.machine.split(_AND))
+    return _AND.join(machines) or HOST, _why_by_order(tuple(machines))
+
+
+def _why_by_order(machines: Sequence[str]) -> str:
+    """Why times of these machines can't be compared, "" for one alone."""
+    if len(machines) < 2:
+        return ""
+    return (
+        f"the devices are of several machines ({', '.join(machines)}), whose times can't be compared: each op goes "
+        "to the first device in the order that runs it"
+    )
 
 
 def expect_machine(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from delegraph.core.abi.values import GraphView
+from delegraph.core.abi.values import DelegateError, GraphView
 from delegraph.core.forks import RenewedLock
 from delegraph.core.runtime.packs import PackStore
 
@@ -50,36 +50,39 @@ def measured_peaks(info: DeviceInfo) -> Peaks:
     """
     from delegraph import registry
     from delegraph.core.devices.calibration import calibrated
-    from delegraph.core.runtime.border import PREPARE_LIMIT_S
+    from delegraph.core.runtime.border import CALIBRATE_LIMIT_S
 
     slot = registry.slot(info)
-    return slot.bounded("calibrate", lambda: calibrated(slot.device(), shared_packs(), _get, _put), PREPARE_LIMIT_S)
+    return slot.bounded("calibrate", lambda: calibrated(slot.device(), shared_packs(), _get, _put), CALIBRATE_LIMIT_S)
 
 
 def kept_costs(info: DeviceInfo) -> TimingBook | None:
-    """What is known of the costs of a device without measuring or opening anything: None before the first
-    calibration."""
+    """What is known of the costs of a device without measuring or opening anything: None where ``measured_costs`` would
+    calibrate it, for the first time or on from where an earlier process stopped."""
     from delegraph.core.devices.timer import costs_key, kept_book
 
     key = _text(costs_key(info))
     with _guard.lock:
         found = _books.get(key)
         if found is None:
-            found = kept_book(info, _get)
-            if found is not None:
-                _books[key] = found
+            kept = kept_book(info, _get)
+            if kept is not None and kept.is_complete:
+                found = _books[key] = kept
         return found
 
 
 def measured_costs(info: DeviceInfo, *, progress: Progress | None = None) -> TimingBook:
     """What ops, launches and transfers of a device cost: kept from an earlier calibration, or measured now in seconds.
 
+    A calibration that took too long or was interrupted goes on in the next process; in this one the book stays as it
+    is. A device that failed in it is left alone for a while: until then its failure is raised at once.
+
     Raises:
         DelegateError: the device failed, or takes none of the ops that it is calibrated with.
     """
     from delegraph import registry
-    from delegraph.core.devices.timer import calibrated_book, keep_book
-    from delegraph.core.runtime.border import PREPARE_LIMIT_S
+    from delegraph.core.devices.timer import calibrated_book, keep_book, kept_book
+    from delegraph.core.runtime.border import CALIBRATE_LIMIT_S
 
     slot = registry.slot(info)
     with _guard.lock:
@@ -90,10 +93,17 @@ def measured_costs(info: DeviceInfo, *, progress: Progress | None = None) -> Tim
         def measure() -> TimingBook:
             return calibrated_book(slot.device(), shared_packs(), _get, _put, progress=progress)
 
-        book = slot.bounded("calibrate", measure, PREPARE_LIMIT_S)
-        if not book.step_ns:
-            book = replace(book, step_ns=_step_ns(slot, book))
-            keep_book(info, _put, book)
+        try:
+            with registry.health.trying(info.id, "calibrate"):
+                book = slot.bounded("calibrate", measure, CALIBRATE_LIMIT_S)
+                if not book.step_ns:
+                    book = replace(book, step_ns=_step_ns(slot, book))
+                    keep_book(info, _put, book)
+        except DelegateError:
+            part = kept_book(info, _get)
+            if part is None or not part.step_ns:
+                raise
+            book = part
         return _remembered(info, book)
 
 
@@ -107,7 +117,10 @@ def _step_ns(slot: DeviceSlot, book: TimingBook) -> int:
 
     for dtype in (DType.INT8, DType.FLOAT32):
         segment = chain(dtype, 1)
-        if not slot.supports(GraphView(segment.graph, segment.nodes))[0].runs:
+        (answer,), error = slot.asked(GraphView(segment.graph, segment.nodes))
+        if error is not None:
+            raise error
+        if not answer.runs:
             continue
         artifact = slot.compile(segment, shared_packs(), {})
         loaded = LoadedSegment(segment, slot, artifact, shared_packs())

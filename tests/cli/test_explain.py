@@ -171,6 +171,8 @@ def test_dump_wants_a_new_folder(delegraph: Call, tmp_path: Path) -> None:
         ((KWS, "--machine", "pixel-3", "--pin", "999=cpu"), 5, "found none that '999' names"),
         ((KWS, "--machine", "pixel-3", "--pin", "cpu"), 2, "expected OPS=DEVICE, found 'cpu'"),
         ((KWS, "--machine", "pixel-3", "--exclude", "0=opencl:9"), 5, "exclude: expected one of the model's devices"),
+        ((KWS, "--save", "no/such.json"), 5, "--save: expected a folder that exists, found 'no'"),
+        ((KWS, "--save-costs", "no/such.json"), 5, "--save-costs: expected a folder that exists, found 'no'"),
         ((KWS, "--costs", "missing.json"), 5, "missing.json: expected a file, found nothing of that name"),
         ((KWS, "--placement-file", "missing.json"), 5, "missing.json: expected a file, found nothing of that name"),
         ((KWS, "--machine", "pixel-4", "--objective", "energy", "--numerics", "fast"), 5, "objective energy: "),

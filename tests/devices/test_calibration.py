@@ -97,7 +97,13 @@ def test_peaks_are_kept_for_the_same_device() -> None:
     device.info = replace(device.info, driver="another")
     assert peaks() == first and next(ticks) > looks + 10
     assert len(kept) == 2
-    for damaged in (b"", b"{}", b"[]", b"\xff", b'{"ops_per_s": 1, "to_device": {}}', json.dumps(None).encode()):
+    whole = json.dumps(first.to_json())
+    odd = [
+        whole.replace(f'"launch_ns": {first.launch_ns}', f'"launch_ns": {figure}').encode()
+        for figure in ("-1", "1e400", "Infinity", "NaN", 100_000 * "[" + 100_000 * "]")
+    ]
+    assert whole.encode() not in odd
+    for damaged in (b"", b"{}", b"[]", b"\xff", b'{"ops_per_s": 1, "to_device": {}}', json.dumps(None).encode(), *odd):
         put(key_of(device.info), damaged)
         looks = next(ticks)
         assert peaks() == first and next(ticks) > looks + 10

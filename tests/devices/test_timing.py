@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.runtime.test_quarantine import Clock as Seconds
 from tests.support_devices import registered
 
-from delegraph import storage
+from delegraph import registry, storage
 from delegraph.core.abi import host
 from delegraph.core.abi.protocols import Buffer, Context, Delegate, Device, Event, Packs, Program
 from delegraph.core.abi.values import (
@@ -39,6 +44,7 @@ from delegraph.core.devices.timing_segments import chain, copies, inside
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.opdef import Node
+from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.packs import PackStore
 from delegraph.delegates.reference import ReferenceDelegate
 
@@ -325,6 +331,120 @@ def test_the_budget_ends_a_calibration() -> None:
     device = Modelled(Clock(), each(lambda node: 1e7))
     found = calibrated_book(device, PackStore(None), none, lambda k, d: None, budget_s=20.0, clock=device.clock)
     assert 0 < len(found.timings) < len(list(timing_cases.cases())) / 2
+    assert found.left > 0
+
+
+def test_a_calibration_that_was_cut_off_goes_on() -> None:
+    """Each call times what the ones before did not come to, until there is nothing left."""
+    device, packs = Modelled(Clock(), each(lambda node: 1e7)), PackStore(None)
+    device.takes = lambda node: node.op.name != "FULLY_CONNECTED"  # what is refused is not tried for ever
+    kept: dict[str, bytes] = {}
+
+    def book(budget_s: float) -> TimingBook:
+        found = calibrated_book(
+            device,
+            packs,
+            lambda key: kept.get(json.dumps(dict(key))),
+            lambda key, data: kept.update({json.dumps(dict(key)): data}),
+            budget_s=budget_s,
+            clock=device.clock,
+        )
+        assert kept_book(device.info, lambda key: kept[json.dumps(dict(key))]) == found
+        return found
+
+    books, compiled = [book(20.0)], list[int]()
+    while books[-1].left:
+        before = len(device.compiled)
+        books.append(book(20.0))
+        compiled.append(len(device.compiled) - before)
+        assert books[-1].left < books[-2].left
+        assert books[-2].measured.items() <= books[-1].measured.items()
+    assert len(books) > 2 and book(20.0) == books[-1]
+    whole = calibrated_book(device, packs, none, lambda key, data: None, budget_s=1e9, clock=device.clock)
+    assert whole.left == 0 and whole.measured.keys() == books[-1].measured.keys()
+    assert sum(compiled) < 1.5 * len(whole.timings)  # none of it over again
+
+
+def _kept(data: bytes, key: Mapping[str, str]) -> bytes:
+    return data
+
+
+def test_books_of_odd_figures_are_damaged() -> None:
+    info, plain = DeviceInfo("modelled", "accelerator", "tests", "1"), json.dumps(_SMALL.to_json())
+    assert kept_book(info, lambda key: plain.encode()) == _SMALL
+    for old, new in (
+        ('"launch_ns": 5', '"launch_ns": -5'),
+        ('"launch_ns": 5', '"launch_ns": Infinity'),
+        ('"launch_ns": 5', '"launch_ns": 1e400'),
+        ('"launch_ns": 5', '"launch_ns": 9' + 30 * "9"),
+        ('"launch_ns": 5', '"launch_ns": "5"'),
+        ('"step_ns": 7', '"step_ns": -1'),
+        ('"step_ns": 7', '"step_ns": NaN'),
+        ('"left": 0', '"left": -1'),
+        ('"is_fusing": false', '"is_fusing": 1'),
+        ('"float32": 1000000.0', '"float32": 0.0'),
+        ('"float32": 1000000.0', '"float32": Infinity'),
+        ('"memory_bytes_per_s": 2000000.0', '"memory_bytes_per_s": -2.0'),
+        ('"latency_ns": 3', '"latency_ns": -3'),
+        (", 99]", ", -99]"),
+        (", 99]", ", Infinity]"),
+        ('["ADD"', "[null"),
+        ('"launch_ns": 5', '"launch_ns": ' + 100_000 * "[" + 100_000 * "]"),
+    ):
+        assert old in plain
+        damaged = plain.replace(old, new).encode()
+        assert kept_book(info, partial(_kept, damaged)) is None, new[:40]
+
+
+_SMALL = TimingBook(Peaks({FLOAT: 1e6}, 2e6, 4, Link(3, 4), Link(5, 6)), 5, 7).with_timings(
+    [Timing.of(node_of(UNSEEN[4]), 99), Timing.of(node_of(UNSEEN[1]), 1234)]
+)
+
+_ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(-3, 3), max_size=6),
+    st.dictionaries(st.sampled_from(("float32", "int8", "latency_ns")), st.floats(), max_size=2),
+)
+
+
+def _places(found: object, here: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    inside_ = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+    yield here
+    for name, value in inside_:
+        yield from _places(value, (*here, name))
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(_places(_SMALL.to_json()))), _ODD), min_size=1, max_size=3))
+def test_a_book_that_was_tampered_with_is_damaged_or_of_use(
+    changes: Sequence[tuple[tuple[object, ...], object]],
+) -> None:
+    found: Any = [_SMALL.to_json()]
+    for path, odd in changes:
+        target = found
+        try:
+            for name in (0, *path)[:-1]:
+                target = target[name]
+            target[(0, *path)[-1]] = odd
+        except (KeyError, IndexError, TypeError):
+            continue  # an earlier change took that place away
+    try:
+        data = json.dumps(found[0]).encode()
+    except ValueError:  # a number of more digits than Python writes
+        return
+    book = kept_book(DeviceInfo("modelled", "accelerator", "tests", "1"), lambda key: data)
+    if book is None:
+        return
+    assert json.loads(json.dumps(book.to_json(), allow_nan=False)) == book.to_json()
+    figures = [book.launch_ns, book.step_ns, book.left, book.peaks.launch_ns, *(t.time_ns for t in book.timings)]
+    assert min(figures) >= 0 and all(type(n) is int for n in figures)
+    assert min([*book.peaks.ops_per_s.values(), book.peaks.memory_bytes_per_s]) >= 0
+    for segment in UNSEEN:
+        assert predicted(book, node_of(segment)).time_ns >= 0
 
 
 def test_books_are_kept_for_the_same_device_and_damaged_ones_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,3 +584,123 @@ def test_timings_of_a_model_are_added_to_what_is_kept(delegate: ModelledDelegate
     kept = storage.kept_costs(info)
     assert kept is not None and predicted(kept, node_of(segment)).source == "measured"
     assert predicted(kept, node_of(UNSEEN[5])).time_ns == 99
+
+
+def _lost(node: Node) -> bool:
+    raise DelegateError("modelled", ErrorCode.DEVICE_LOST, "gone")
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    """The clock of the quarantines."""
+    clock = Seconds()
+    monkeypatch.setattr(registry, "health", Health(clock))
+    return clock
+
+
+def test_a_calibration_that_failed_is_not_tried_again_at_once(delegate: ModelledDelegate, seconds: Seconds) -> None:
+    device, tries = delegate.device, count()
+
+    def lost(node: Node) -> bool:
+        next(tries)
+        return _lost(node)
+
+    device.takes = lost
+    for message in (
+        "device lost: gone",
+        "unsupported: in quarantine for another 0.5 s after: modelled: device lost: gone",
+    ):
+        with pytest.raises(DelegateError, match=message):
+            storage.measured_costs(device.info)
+    assert next(tries) == 1
+    seconds.now += 0.5
+    with pytest.raises(DelegateError, match="modelled: device lost: gone"):
+        storage.measured_costs(device.info)
+    seconds.now += 0.5
+    with pytest.raises(DelegateError, match="in quarantine for another 0.5 s"):
+        storage.measured_costs(device.info)
+    seconds.now += 0.5
+    device.takes = lambda node: True
+    assert storage.measured_costs(device.info).is_complete
+    assert registry.health.failed("modelled", "again", doing="calibrate") == 0.5  # what ended well clears the rest
+
+
+def test_a_calibration_that_hangs_has_a_limit_of_its_own(
+    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def bounded(self: object, doing: str, task: object, limit_s: float) -> object:
+        limits.append((doing, limit_s))
+        seconds.now += limit_s
+        raise DelegateError("modelled", ErrorCode.TIMEOUT, doing)
+
+    monkeypatch.setattr("delegraph.core.runtime.border.DeviceSlot.bounded", bounded)
+    for _ in range(3):
+        with pytest.raises(DelegateError):
+            storage.measured_costs(delegate.device.info)
+        seconds.now += 60.0
+    assert limits == [("calibrate", 60.0)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), DelegateError("modelled", ErrorCode.DEVICE_LOST, "gone")])
+def test_a_calibration_that_was_interrupted_is_ended_by_the_next(
+    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """The ops are timed, and what a step takes is not: that is all that is left to do."""
+    info, step_ns = delegate.device.info, storage._step_ns
+
+    def interrupted(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(storage, "_step_ns", interrupted)
+    with pytest.raises(type(error)):
+        storage.measured_costs(info)
+    assert storage.kept_costs(info) is None
+    monkeypatch.setattr(storage, "_step_ns", step_ns)
+    seconds.now += 1.0
+    compiled = len(delegate.device.compiled)
+    book = storage.measured_costs(info)
+    assert book.step_ns > 0 and book.is_complete and len(delegate.device.compiled) == compiled + 1
+    storage._books.clear()
+    assert storage.kept_costs(info) == book
+
+
+def test_a_device_that_fails_in_a_step_is_no_device_of_free_steps(
+    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("oops")
+
+    monkeypatch.setattr(timer, "calibrated_book", lambda *_, **__: replace(_SMALL, step_ns=0))
+    monkeypatch.setattr(delegate.device, "supports", broken)
+    with pytest.raises(DelegateError, match="oops"):
+        storage.measured_costs(delegate.device.info)
+    assert storage.kept_costs(delegate.device.info) is None
+
+
+def test_a_book_stays_as_it_is_for_a_process_and_the_next_goes_on(
+    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, budget, original = delegate.device.info, 1.15, timer.calibrated_book
+
+    def hasty(*args: Any, **named: Any) -> TimingBook:
+        return original(*args, **named, budget_s=budget, clock=delegate.device.clock)
+
+    monkeypatch.setattr(timer, "calibrated_book", hasty)
+    monkeypatch.setattr(timer, "AT_ONCE", 1)
+    delegate.device.costs = each(lambda node: 1e7)
+    first = storage.measured_costs(info)
+    assert 0 < len(first.timings) < 4 and not first.is_complete and first.step_ns > 0
+    budget = 1e9
+    assert storage.measured_costs(info) is first and storage.kept_costs(info) is first
+    storage._books.clear()  # as in another process
+    assert storage.kept_costs(info) is None  # so that whoever wants to tell of a calibration does
+    delegate.device.takes = _lost
+    assert storage.measured_costs(info) == first  # it can't go on now: what is known serves
+    storage._books.clear()
+    seconds.now += 1.0
+    delegate.device.takes = lambda node: True
+    whole = storage.measured_costs(info)
+    assert whole.is_complete and len(whole.timings) == 4
+    assert first.measured.items() <= whole.measured.items() and whole.step_ns == first.step_ns

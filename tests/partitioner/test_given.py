@@ -16,6 +16,7 @@ from tests.support_devices import EchoDelegate, EchoDevice, registered
 
 import delegraph as dg
 from delegraph.core.abi.values import SUPPORTED, Limits, Segment, Support, Verdict
+from delegraph.core.graph.dtype import DType
 from delegraph.core.model.model import Model
 from delegraph.testing import Oracle, faults
 
@@ -95,8 +96,14 @@ def test_what_can_run_runs_as_it_says(given: dict[str, Any], segments: list[tupl
             document(ONE, ONE, "echo:gone", ONE),
             r"placement: op 2: expected a device that can be used, found echo:gone: it was unplugged; put it on one of",
         ),
-        (document(ONE, ONE, "core", ONE), "placement: op 2: expected a device, found core; put it on one of echo:one"),
-        (document(ONE, ONE, "folded", ONE), "placement: op 2: expected a device, found folded; put it on one of"),
+        (
+            document(ONE, ONE, "core", ONE),
+            "placement: op 2: expected a device, found core; core does not run it itself: put it on one of echo:one",
+        ),
+        (
+            document(ONE, ONE, "folded", ONE),
+            "placement: op 2: expected a device, found folded; it has to be run: put it on one of echo:one",
+        ),
         (document(ONE, ONE, "echo", ONE), "placement: op 2: expected one of the devices .*, found 'echo'; name"),
         (
             document(ONE, TWO, ONE, ONE),
@@ -185,6 +192,82 @@ def test_two_segments_that_wait_for_each_other() -> None:
     y, z = compiled(X)
     np.testing.assert_array_equal(y, X + X - X)
     np.testing.assert_array_equal(z, np.maximum(X * X, 0))
+
+
+def _shaped() -> Model:
+    """y = relu(reshape(x + x, shape of x)), which is known before the run."""
+    g = GraphBuilder()
+    x = g.input([8, 8])
+    a = g.op("ADD", [x, x], [8, 8])
+    shape = g.op("SHAPE", [x], [2], DType.INT32, out_type=2)
+    g.outputs = [g.op("RELU", [g.op("RESHAPE", [a, shape], [8, 8])], [8, 8])]
+    return model(g)
+
+
+def _edited(found: dg.Placement, op: int, device: str, graph: int = 0) -> dict[str, Any]:
+    """The record as it is written, with nothing changed but the device of one op."""
+    value: dict[str, Any] = json.loads(json.dumps(found.to_json()))
+    (row,) = [row for row in value["ops"] if (row["graph"], row["op"]) == (graph, op)]
+    row["device"] = device
+    return value | {"segments": []}
+
+
+def test_an_op_that_is_left_out_of_the_run_can_not_be_put_on_a_device() -> None:
+    found = dg.explain(_shaped(), devices=[ONE]).placement
+    assert [row.device for row in found.rows] == [ONE, "folded", ONE, ONE]
+    with pytest.raises(dg.InvalidArgument, match="op 1: expected folded, found echo:one; nothing of it is left to run"):
+        dg.compile(_shaped(), placement=_edited(found, 1, ONE))
+    np.testing.assert_array_equal(dg.compile(_shaped(), placement=found)(X), np.maximum(X + X, 0))
+
+
+def test_what_was_folded_into_another_op_can_not_be_put_on_a_device() -> None:
+    require("shared")
+    path = REAL / "face_landmark.tflite"
+    found = dg.explain(path, devices=["cpu"]).placement
+    op = next(row.op for row in found.rows if row.device == "folded")
+    with pytest.raises(dg.InvalidArgument, match=f"op {op}: expected folded, found cpu; nothing of it is left to run"):
+        dg.compile(path, placement=_edited(found, op, "cpu"))
+
+
+def test_what_core_runs_itself_can_not_be_put_on_a_device() -> None:
+    from tests.runtime.test_runner import loop
+
+    found = dg.explain(loop(), devices=[ONE]).placement
+    op = next(row.op for row in found.rows if row.device == "core")
+    with pytest.raises(dg.InvalidArgument, match=f"op {op}: expected core, found echo:one; core runs it itself: contr"):
+        dg.compile(loop(), placement=_edited(found, op, ONE))
+    dg.compile(loop(), placement=found)
+
+
+def test_a_record_runs_in_the_order_in_which_it_lists_its_segments() -> None:
+    """Of two strands the later one in the file is listed first."""
+    ops = [{"op": op, "device": device} for op, device in enumerate((ONE, "echo:few", ONE, "echo:few"))]
+    listed = [{"device": "echo:few", "ops": [1, 3]}, {"device": ONE, "ops": [0, 2]}]
+    document = {"format": "delegraph-placement", "version": 1, "ops": ops}
+    for segments in (listed, listed[::-1]):
+        compiled = dg.compile(fork(), placement=document | {"segments": segments})
+        wanted = [(segment["device"], tuple(segment["ops"])) for segment in segments]
+        assert [(segment.device, segment.ops) for segment in compiled.placement.segments] == wanted
+        assert [(segment.device, segment.ops) for segment in compiled.receipt().segments] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "objective"),
+    [
+        ("style_transfer_quantized_384", "coral-usb", "energy"),
+        ("movenet_single_pose_lightning_ptq", "pixel-3", "latency"),
+        ("dtln_1_while", "pixel-4", "latency"),
+    ],
+)
+def test_a_record_that_is_handed_back_is_the_same_again(name: str, machine: str, objective: str) -> None:
+    require("shared")
+    path, wishes = REAL / f"{name}.tflite", {"machine": machine, "objective": objective, "numerics": "fast"}
+    found = dg.explain(path, **wishes).placement  # type: ignore[arg-type]
+    again = dg.explain(path, placement=found, **wishes).placement  # type: ignore[arg-type]
+    assert again.segments == found.segments
+    assert [(p.total_ns, p.concurrent_ns, p.cpu_alone_ns) for p in again.predictions] == [
+        (p.total_ns, p.concurrent_ns, p.cpu_alone_ns) for p in found.predictions
+    ]
 
 
 def test_a_device_that_was_not_named_is_refused() -> None:

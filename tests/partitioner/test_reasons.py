@@ -54,8 +54,8 @@ def test_by_cost_with_the_figures_and_what_would_move_it() -> None:
     assert [row.device for row in rows] == [TWO, ONE, ONE, ONE]
     assert (rows[0].decided_by, rows[0].reason) == ("cost", "4 ns here, 9 ns on echo:one")
     assert (rows[2].decided_by, rows[2].reason) == ("cost", "5 ns here, 8 ns on echo:two")
-    assert change(rows[0], ONE) == "5 ns less there"  # 9 against 4, nothing else changes
-    assert change(rows[2], TWO) == "3 ns less there"
+    assert change(rows[0], ONE) == "6 ns less there"  # 9 against 4, nothing else changes; a tie would not move it
+    assert change(rows[2], TWO) == "4 ns less there"
     assert rows[1].decided_by == "only"
     assert change(rows[1], "cpu") == "name cpu among the devices"
 
@@ -63,8 +63,8 @@ def test_by_cost_with_the_figures_and_what_would_move_it() -> None:
 def test_a_change_that_is_announced_comes_true() -> None:
     costs = table({ONE: (9, 1, 5, 1), TWO: (4, 1, 8, 1)}, two=DeviceCosts(TWO, 2))
     (candidate,) = [c for c in explained([ONE, TWO], costs).rows[2].candidates if c.device == TWO]
-    assert candidate.cost is not None and candidate.change_ns == 5  # 3 more for the op, 2 for a launch
-    for less, expected in ((4, ONE), (6, TWO)):
+    assert candidate.cost is not None and candidate.change_ns == 6  # more than 3 for the op, 2 for a launch
+    for less, expected in ((candidate.change_ns - 1, ONE), (candidate.change_ns, TWO)):
         row = costs.ops[2]
         cheaper = replace(row, costs={**row.costs, TWO: Cost(8 - less, "file")})
         found = explained([ONE, TWO], replace(costs, ops=(*costs.ops[:2], cheaper, costs.ops[3])))

@@ -272,6 +272,11 @@ def test_a_broken_capability_answer_is_a_refusal(monkeypatch: pytest.MonkeyPatch
         compiled = dg.compile(chain(), devices=["echo:quiet"])
         check(compiled(X))
         assert "expected 4, found 0 answers" in compiled.placement.rows[0].refusals["echo:quiet"]
+        (event,) = compiled.receipt().events
+        assert (event.moment, event.device, event.ops) == ("plan", "echo:quiet", (0, 1, 2, 3))
+        registry.health.forget("echo:quiet")
+        with pytest.raises(DelegateError, match="expected 4, found 0 answers"):
+            dg.compile(chain(), devices=["echo:quiet", "cpu"], fallback="error")
 
 
 def test_the_receipt_says_what_ran_where_how_often_and_what_was_copied() -> None:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import delegraph as dg
 from delegraph import registry
 from delegraph.core.abi.protocols import Device, Packs, Program
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Options, Segment
+from delegraph.core.runtime.health import Doing
 from delegraph.core.runtime.worker import worker_for
 
 Hook = Callable[[], None]
@@ -186,10 +187,10 @@ def test_another_version_of_a_delegate_loads_nothing_of_the_one_before() -> None
 
 def test_a_replaced_delegate_starts_with_a_clean_slate() -> None:
     with registered(EchoDelegate("it", everything)):
-        for building in (False, True):
-            registry.health.failed("echo:it", "the old one was ill", building=building)
+        for doing in get_args(Doing):
+            registry.health.failed("echo:it", "the old one was ill", doing=doing)
         registry.add(EchoDelegate("it", everything))
-        assert registry.health.resting() == {}
+        assert not any(registry.health.quarantine("echo:it", doing) for doing in get_args(Doing))
         np.testing.assert_array_equal(dg.compile(chain(), devices=["echo:it"])(X)[1], np.maximum(X + X, 0))
 
 

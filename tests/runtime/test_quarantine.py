@@ -119,7 +119,7 @@ def test_a_device_that_was_lost_while_compiling_is_opened_again(clock: Clock, de
 
 def test_without_fallback_the_quarantine_does_not_count(clock: Clock, device: str) -> None:
     """Who wants this device or an error gets one or the other."""
-    registry.health.failed(device, "something else", building=True)
+    registry.health.failed(device, "something else", doing="build")
     check(dg.compile(chain(), devices=[device], fallback="error")(X))
 
 
@@ -136,7 +136,7 @@ def test_a_late_part_comes_back_too(clock: Clock) -> None:
 
     with registered(EchoDelegate("it", only("ADD", "MUL"))), faults.inject("echo:it") as state:
         compiled = dg.compile(reshape_by_data(), devices=["echo:it"])
-        registry.health.failed("echo:it", "something else", building=True)
+        registry.health.failed("echo:it", "something else", doing="build")
         x, shape = np.arange(6, dtype=np.float32), np.array([2, 3], np.int32)
         for runs in (0, 0, 1, 2):
             np.testing.assert_array_equal(compiled(x, shape), (2 * x * x).reshape(2, 3))

@@ -27,11 +27,16 @@ def check_output(path: str, n_outputs: int) -> None:
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
         raise InvalidArgument("--output", f"a file that ends in {', '.join(SUFFIXES)}", repr(path), "--output out.npz")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise InvalidArgument("--output", "a folder that exists", repr(folder), f"mkdir -p {folder}")
+    expect_folder("--output", path)
     if suffix == ".npy" and n_outputs != 1:
         raise InvalidArgument("--output", "one output for a .npy file", str(n_outputs), "--output out.npz")
+
+
+def expect_folder(option: str, path: str) -> None:
+    """Raises InvalidArgument for a file that can't be written because its folder is not there."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise InvalidArgument(option, "a folder that exists", repr(folder), f"mkdir -p {folder}")
 
 
 def write_outputs(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Options, Segment
@@ -100,32 +100,33 @@ def inject(device: str, *faults: Fault) -> Iterator[Faults]:
     slot = registry.slot(info)
     state = Faults(faults)
     try:
-        with slot.wrapped(lambda opened: _Device(opened, state)):
+        with slot.wrapped(lambda opened: cast(Device, _Device(opened, state))):
             yield state
     finally:
         registry.health.forget(device)
 
 
-class _Device(Device):
-    def __init__(self, device: Device, faults: Faults) -> None:
-        self._device, self._faults = device, faults
-        self.is_lost = False
-        self.info = device.info
+class _Around:
+    """Passes on whatever it does not say otherwise, so that what is optional in a protocol stays what it is inside."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._device, name)
+        return getattr(self._inner, name)
 
-    def supports(self, view: Any) -> Any:
-        return self._device.supports(view)
 
-    def check(self, segment: Segment) -> Any:
-        return self._device.check(segment)
+class _Device(_Around):
+    def __init__(self, device: Device, faults: Faults) -> None:
+        super().__init__(device)
+        self._faults = faults
+        self.is_lost = False
 
     def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
         self._alive()
         if self._faults.next("compile", FailCompile):
             raise DelegateError(self.info.id, ErrorCode.INTERNAL, "an injected failure to compile")
-        return self._device.compile(segment, packs, options, deadline=deadline)
+        return cast(Artifact, self._inner.compile(segment, packs, options, deadline=deadline))
 
     def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
         self._alive()
@@ -133,21 +134,15 @@ class _Device(Device):
             payload = bytearray(artifact.payload) or bytearray(1)
             payload[len(payload) // 2] ^= 0xFF
             artifact = Artifact(artifact.format + " damaged", bytes(payload), artifact.packs)
-        return _Program(self._device.load(artifact, segment, packs), self)
+        return cast(Program, _Program(self._inner.load(artifact, segment, packs), self))
 
     def allocate(self, size_bytes: int, alignment: int = 64) -> Buffer:
         self._memory()
-        return self._device.allocate(size_bytes, alignment)
+        return cast(Buffer, self._inner.allocate(size_bytes, alignment))
 
     def import_host(self, memory: Array) -> Buffer | None:
         self._memory()
-        return self._device.import_host(memory)
-
-    def write(self, source: Array, target: Buffer, *, after: Sequence[Event] = ()) -> Event:
-        return self._device.write(source, target, after=after)
-
-    def read(self, source: Buffer, target: Array, *, after: Sequence[Event] = ()) -> Event:
-        return self._device.read(source, target, after=after)
+        return cast("Buffer | None", self._inner.import_host(memory))
 
     def _memory(self) -> None:
         self._alive()
@@ -159,26 +154,24 @@ class _Device(Device):
             raise DelegateError(self.info.id, ErrorCode.DEVICE_LOST, "an injected loss of the device")
 
 
-class _Program(Program):
+class _Program(_Around):
     def __init__(self, program: Program, device: _Device) -> None:
-        self._program, self._device = program, device
-        self.scratch_bytes, self.alignment = program.scratch_bytes, program.alignment
+        super().__init__(program)
+        self._device = device
 
     def context(self, scratch: Buffer) -> Context:
-        return _Context(self._program.context(scratch), self._device)
-
-    def close(self) -> None:
-        self._program.close()
+        return cast(Context, _Context(self._inner.context(scratch), self._device))
 
 
-class _Context(Context):
+class _Context(_Around):
     def __init__(self, context: Context, device: _Device) -> None:
-        self._context, self._device = context, device
+        super().__init__(context)
+        self._device = device
         self._outputs: Sequence[Buffer] = ()
 
     def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
         self._outputs = outputs
-        self._context.bind(inputs, outputs)
+        self._inner.bind(inputs, outputs)
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
         device = self._device
@@ -195,7 +188,7 @@ class _Context(Context):
             device._alive()
         if isinstance(fault, Hang):
             time.sleep(fault.seconds)
-        event = self._context.run(after=after, deadline=deadline)
+        event: Event = self._inner.run(after=after, deadline=deadline)
         if isinstance(fault, WrongOutputs):
             event.wait()
             self._spoil()

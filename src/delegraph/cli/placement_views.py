@@ -1,0 +1,228 @@
+"""What ``delegraph explain`` prints: a placement with its segments, reasons, costs and levers, and two compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from delegraph.cli import render
+from delegraph.core.abi.values import SUPPORTED, Verdict
+from delegraph.core.errors import InvalidArgument
+from delegraph.explanation import Explanation
+from delegraph.partitioner.diff import OpDifference
+from delegraph.partitioner.placement import Candidate, OpPlacement, Placement
+from delegraph.partitioner.placement_text import amount, groups, operators, summary, value_of
+
+LEVERS = 10
+"""How many rules are shown."""
+
+
+def show(found: Explanation, *, with_costs: bool, each: bool) -> None:
+    """All of it. with_costs: of each op on each device; each: ops one by one, not in groups."""
+    for line in summary(found.placement):
+        render.line(line)
+    render.line()
+    _show_segments(found.placement)
+    render.line()
+    render.heading("ops")
+    if with_costs:
+        _show_costs(found)
+    elif each:
+        _show_reasons(found.placement)
+    else:
+        _show_groups(found.placement)
+    _show_levers(found)
+
+
+def _show_segments(placement: Placement) -> None:
+    render.heading(f"{len(placement.segments)} segment{'s' if len(placement.segments) != 1 else ''}")
+    rows = []
+    for i, segment in enumerate(placement.segments):
+        cost = segment.predicted
+        parts = (
+            [""] * 4
+            if cost is None
+            else [
+                amount(value, placement.objective)
+                for value in (
+                    cost.launch_ns,
+                    cost.ops_ns,
+                    cost.copies_ns + cost.outputs_ns + cost.streaming_ns,
+                    cost.total_ns,
+                )
+            ]
+        )
+        rows.append((i, segment.graph, segment.device, len(segment.ops), _ranges(segment.ops), *parts))
+    head = ("#", "graph", "device", "n", "ops", "launch", "compute", "copies", "total")
+    render.table(head, rows, right=("#", "graph", "n", "launch", "compute", "copies", "total"))
+
+
+def _ranges(ops: Sequence[int], *, is_short: bool = True) -> str:
+    """Numbers in words: ``0-12, 14``; is_short: of many ranges only some."""
+    parts: list[list[int]] = []
+    for op in sorted(ops):
+        if parts and op == parts[-1][1] + 1:
+            parts[-1][1] = op
+        else:
+            parts.append([op, op])
+    texts = [str(a) if a == b else f"{a}-{b}" for a, b in parts]
+    return ", ".join(texts) if len(texts) <= 6 or not is_short else ", ".join([*texts[:5], f"... {texts[-1]}"])
+
+
+def _show_groups(placement: Placement) -> None:
+    """Ops by where and why. What refused them is among the levers, and with --ops or --op."""
+    has_calls = any(row.graph for row in placement.rows)
+    head = [*(["graph"] if has_calls else []), "device", "n", "predicted", "operators", "why", "ops"]
+    rows = []
+    for group in groups(placement):
+        shown = (
+            group.device,
+            len(group.rows),
+            amount(group.predicted, placement.objective),
+            group.names,
+            group.why,
+            _ranges([row.op for row in group.rows], is_short=False),
+        )
+        rows.append((group.graph, *shown) if has_calls else shown)
+    render.table(head, rows, right=("graph", "n", "predicted"))
+
+
+def _show_reasons(placement: Placement) -> None:
+    """One line per op; what several refusals say is said once, below."""
+    numbers: dict[str, int] = {}
+    rows = []
+    for row in placement.rows:
+        cost = row.cost
+        value = None if cost is None else value_of(cost, placement.objective)
+        refusals = [f"{device}: {why}" for device, why in row.refusals.items()]
+        marks = ", ".join(str(numbers.setdefault(text, len(numbers) + 1)) for text in refusals)
+        shown = amount(value, placement.objective)
+        rows.append((row.graph, row.op, row.name, row.device, shown, row.reason, f"[{marks}]" if marks else ""))
+    head = ("graph", "op", "name", "device", "predicted", "why", "refused by")
+    render.table(head, rows, right=("graph", "op", "predicted"))
+    if numbers:
+        render.line()
+        for text, number in numbers.items():
+            render.line(f"[{number}] {text}")
+
+
+def _show_costs(found: Explanation) -> None:
+    energy = found.placement.objective == "energy"
+    names = [device.id for device in found.costs.devices]
+    rows = []
+    for row in found.costs.ops:
+        cells = []
+        for name in names:
+            cost = row.costs.get(name)
+            value = None if cost is None else cost.energy_nj if energy else cost.time_ns
+            shown = "" if cost is None or value is None else amount(value, found.placement.objective)
+            cells += [shown, "" if cost is None else cost.source]
+        rows.append((row.graph, row.op, row.name, *cells))
+    head = ["graph", "op", "name", *(cell for name in names for cell in (name, "from"))]
+    widths = [i for i in range(len(head)) if i < 3 or any(row[i] for row in rows)]
+    render.table([head[i] for i in widths], [[row[i] for i in widths] for row in rows], right=("graph", "op", *names))
+    render.line()
+    for device in found.costs.devices:
+        links = [
+            f"{way} {amount(link.latency_ns)} + {link.bytes_per_s / 1e9:.3g} GB/s"
+            for way, link in (("in", device.to_device), ("out", device.from_device))
+            if link.bytes_per_s or link.latency_ns
+        ]
+        render.line(f"{device.id}: launch {amount(device.launch_ns)}{''.join(f', {text}' for text in links)}")
+
+
+def _show_levers(found: Explanation) -> None:
+    if not found.levers:
+        return
+    shown = found.levers[:LEVERS]
+    render.line()
+    render.heading("what keeps ops off the devices, and what would be saved if they went there")
+    for lever in shown:
+        saves = {None: "not known", 0: "nothing"}.get(lever.saves_ns) or amount(
+            lever.saves_ns, found.placement.objective
+        )
+        ops = _ranges([op for graph, op in lever.ops if graph == 0]) or "of called graphs"
+        n = f"{len(lever.ops)} op{'s' if len(lever.ops) != 1 else ''}"
+        render.line(f"{saves:<10}{lever.device}  {lever.constraint}  {n}: {ops}")
+        others = len(_reasons(found.placement, lever.device, lever.ops)) - 1
+        render.line(f"{'':10}{lever.reason}" + (f" (and {others} more like it)" if others > 0 else ""))
+        if lever.advice:
+            render.line(f"{'':10}-> {lever.advice}")
+    if len(found.levers) > len(shown):
+        render.line(f"and {len(found.levers) - len(shown)} rules more: --json")
+
+
+def _reasons(placement: Placement, device: str, ops: Sequence[tuple[int, int]]) -> set[str]:
+    wanted = set(ops)
+    rows = (row for row in placement.rows if (row.graph, row.op) in wanted)
+    return {reason for row in rows if (reason := row.refusals.get(device)) is not None}
+
+
+def show_ops(placement: Placement, ops: Sequence[int]) -> None:
+    """All about some ops. Raises InvalidArgument for a number that no op has."""
+    for op in ops:
+        rows = [row for row in placement.rows if row.op == op]
+        if not rows:
+            raise InvalidArgument("--op", "the number of an op", str(op), "see: delegraph explain MODEL")
+        for row in rows:
+            graph = f" of graph {row.graph}" if row.graph else ""
+            render.heading(f"op {row.op}{graph} {row.name}: {row.device}")
+            render.line(f"{row.decided_by}: {row.reason}")
+            head = ("device", "answer", "cost", "from", "rule", "found", "limit", "why", "what would bring it there")
+            render.table(head, [_candidate(c, placement.objective) for c in row.candidates], right=("cost",))
+            render.line()
+
+
+def _candidate(candidate: Candidate, objective: str) -> tuple[str, ...]:
+    answer, cost = candidate.answer, candidate.cost
+    value = None if cost is None else cost.energy_nj if objective == "energy" else cost.time_ns
+    return (
+        candidate.device,
+        answer.verdict.value,
+        amount(value, objective),
+        "" if cost is None else f"{cost.source}: {cost.note}" if cost.note else cost.source,
+        answer.constraint,
+        answer.value,
+        answer.limit,
+        answer.reason,
+        candidate.change,
+    )
+
+
+# --- two placements
+
+
+def show_comparison(names: Sequence[str], placements: Sequence[Placement], found: Sequence[OpDifference]) -> None:
+    """Two placements of one model, and what differs between them."""
+    for name, placement in zip(names, placements, strict=True):
+        render.line(f"{name}: {len(placement.segments)} segments; {'; '.join(summary(placement)[:1])}")
+    moved = [each for each in found if each.is_moved]
+    render.line(f"{len(moved)} of {len(placements[1].rows)} ops are elsewhere")
+    if found:
+        render.line()
+        _show_differences(found)
+
+
+def _show_differences(found: Sequence[OpDifference]) -> None:
+    """One line for all ops that moved likewise and of which the devices say the same."""
+    alike: dict[tuple[int, str, str, str], list[OpDifference]] = {}
+    for each in found:
+        before = "" if each.before is None else each.before.device
+        after = "" if each.after is None else each.after.device
+        why = "; ".join(
+            f"{device} {_said(each.before, device)} -> {_said(each.after, device)}" for device in each.answers
+        )
+        alike.setdefault((each.graph, before, after, why), []).append(each)
+    rows = [
+        (graph, before, after, len(ops), operators([each.name for each in ops]), why, _ranges([o.op for o in ops]))
+        for (graph, before, after, why), ops in alike.items()
+    ]
+    head = ("graph", "before", "after", "n", "operators", "what devices say", "ops")
+    render.table(head, rows, right=("graph", "n"))
+
+
+def _said(row: OpPlacement | None, device: str) -> str:
+    """A device's answer in words."""
+    answer = next(c.answer for c in row.candidates if c.device == device) if row is not None else SUPPORTED
+    if not answer.runs:
+        return f"refuses: {answer.reason}"
+    return "takes, rounding otherwise" if answer.verdict is Verdict.DEVIATES else "takes"
