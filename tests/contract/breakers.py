@@ -853,7 +853,7 @@ class OneContextForAll(SoundDelegate):
     device = with_program(Sharing)
 
 
-@breaks("program.apart", "threads.device", *ANYTHING)  # whatever runs while another check's program is closed
+@breaks("program.apart", *ANYTHING)  # of what runs while the program of another check is closed
 class CloseFreesTheOthers(SoundDelegate):
     """Closing a program gives back weights that others of the device use."""
 
