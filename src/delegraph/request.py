@@ -228,15 +228,26 @@ def expect_machine(name: str) -> None:
 
 
 def _pins(pins: PinsLike, graphs: GraphSet, devices: Collection[str], what: str) -> Pins:
-    found = parse_pins(pins, graphs)
-    for device in found.devices.values():
-        if device not in devices:
-            raise InvalidArgument(what, f"one of the model's devices {', '.join(devices)}", repr(device))
-    return found
+    if not isinstance(pins, Mapping):
+        raise InvalidArgument(what, "ops and devices, as {'3-17': 'cpu'}", repr(pins))
+    known = {key: _device(device, devices, what) for key, device in pins.items()}
+    return parse_pins(known, graphs)
+
+
+def _device(name: object, devices: Collection[str], what: str) -> str:
+    """The device of that name, or the only one of a family of that name."""
+    family = [device for device in devices if isinstance(name, str) and device.partition(":")[0] == name]
+    if isinstance(name, str) and name in devices:
+        return name
+    if len(family) == 1:
+        return family[0]
+    raise InvalidArgument(what, f"one of the model's devices {', '.join(devices)}", repr(name))
 
 
 def _excluded(exclude: PinsLike, graphs: GraphSet, devices: Collection[str]) -> frozenset[tuple[int, int, str]]:
     found: set[tuple[int, int, str]] = set()
+    if not isinstance(exclude, Mapping):
+        raise InvalidArgument("exclude", "ops and devices, as {'3-17': 'cpu'}", repr(exclude))
     for key, device in exclude.items():  # one by one: several may name an op
         pins = _pins({key: device}, graphs, devices, "exclude")
         found |= {(graph, op, name) for (graph, op), name in pins.devices.items()}

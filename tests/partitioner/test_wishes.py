@@ -82,6 +82,18 @@ def test_a_pin_that_can_not_be_kept_is_told() -> None:
     assert any(note.startswith(f"4 ops (the first is 3) are pinned to {CORAL}, which refuses") for note in found.notes)
 
 
+def test_a_pin_may_name_the_only_device_of_a_family() -> None:
+    found = dg.explain(path(QUANT), devices=[CORAL, "cpu"], pins={"3": "nnapi"}, numerics="fast")
+    assert devices_of(found)[3] == CORAL
+
+
+@pytest.mark.parametrize("pins", [[("3", "cpu")], {"3": ["cpu"]}, {"3": "opencl"}, {"3": 7}, "3=cpu"], ids=repr)
+def test_pins_of_another_form_are_refused(pins: Any) -> None:
+    for wish in ("pins", "exclude"):
+        with pytest.raises(dg.InvalidArgument, match="expected (ops and devices|one of the model's devices)"):
+            dg.explain(path(QUANT), devices=[CORAL, "cpu"], **{wish: pins})
+
+
 def test_energy_without_figures_is_an_error_for_every_entry() -> None:
     for make in (dg.compile, dg.explain):
         with pytest.raises(NoEnergyModel):
