@@ -8,7 +8,7 @@ say what they take.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,15 +23,12 @@ from delegraph.cutting import segment_of
 from delegraph.partitioner.assignment import SegmentEstimates
 from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
 from delegraph.partitioner.work import CPU_DEVICES, GraphWork
-from delegraph.request import HOST
+from delegraph.request import HOST, Say
 
 if TYPE_CHECKING:
     from delegraph.core.devices.timing import TimingBook
 
 _SOURCES = {"measured": "measured", "estimate": "device", "roofline": "roofline"}
-
-Say = Callable[[str], None]
-"""Told what takes its time, in words."""
 
 
 @dataclass(frozen=True, eq=False)

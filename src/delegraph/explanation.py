@@ -28,9 +28,9 @@ from delegraph.partitioner.reasons import Changes, change_of, is_rounding
 from delegraph.partitioner.solver.flips import flip_costs
 from delegraph.partitioner.solver.true_cost import Judge
 from delegraph.partitioner.work import CPU_DEVICES, FAST, Decision
-from delegraph.placer import Placer, Say
+from delegraph.placer import Placer
 from delegraph.record import placement_of
-from delegraph.request import HOST, Request, Wishes, replayed, resolved
+from delegraph.request import HOST, Request, Say, Wishes, replayed, resolved
 
 NUMERICS = "numerics"
 """The rule of a lever: results have to be exact."""

@@ -7,7 +7,7 @@ compiles as if there were no partitioner.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from delegraph.core.runtime.plan import Excluded
 from delegraph.cutting import segments_of
 from delegraph.partitioner.segments import cut_segments
 from delegraph.partitioner.work import FAST, Assignment, Decision, GraphWork, by_order, has_choice
-from delegraph.request import Request
+from delegraph.request import Request, Say
 
 if TYPE_CHECKING:
     from delegraph.costing import Costing
@@ -36,8 +36,6 @@ progress = logging.getLogger("delegraph.progress")
 
 QUICK_BEYOND = 1000
 """Ops times devices beyond which what-ifs are answered by a quick search."""
-
-Say = Callable[[str], None]
 
 
 class Placer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ OBJECTIVES = ("latency", "energy")
 
 _AND = " and "
 """Between the names of several machines."""
+
+Say = Callable[[str], None]
+"""Told what takes its time, in words."""
 
 PinsLike = Mapping[str | int, str] | Mapping[str, str] | Mapping[int, str]
 """Ops ("12", "3-17", "CONV_2D", "1:4") → device."""
