@@ -149,7 +149,7 @@ class DeviceSlot:
         """Closes something of the device; what it raises is of no use to anybody. Never waits for one that may hang."""
 
         def quietly() -> None:
-            with suppress(Exception):
+            with suppress(Exception):  # a stranger's code: nobody waits for it, nobody could do anything about it
                 close()
 
         if self.info.may_hang:

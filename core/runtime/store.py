@@ -219,7 +219,7 @@ class Store:
         for folder in [self._folder(kind)] if kind else _listed(self._root):
             for path in _listed(folder):
                 if not path.name.startswith("."):
-                    with contextlib.suppress(OSError, _Unusable):
+                    with contextlib.suppress(OSError, _Unusable):  # removed meanwhile, or damaged: a miss
                         yield _read_info(path)
 
     def explain_miss(self, key: Key) -> Explanation:
@@ -321,7 +321,7 @@ class Store:
                 os.close(descriptor)
             os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # what matters is raised below
                 os.unlink(temporary)
             raise
 

@@ -154,7 +154,7 @@ class Library:
         missing = [
             name
             for name, kind in structs.fields(structs.DelegateApi)
-            if issubclass(kind, ctypes._CFuncPtr)  # type: ignore[attr-defined]
+            if issubclass(kind, ctypes._CFuncPtr)  # type: ignore[attr-defined]  # typeshed leaves out this base
             and not getattr(api, name)
             and name not in structs.OPTIONAL
         ]

@@ -51,7 +51,11 @@ class Sums:
     def of(cls, node: Node, weights: Array, w_zero: int) -> Sums:
         """weights: [channels, elements] as stored."""
         channels = weights.shape[0]
-        bias = node.input(2).value.reshape(-1) if node.has_input(2) else np.zeros(channels, np.int32)  # type: ignore[union-attr]
+        bias = np.zeros(channels, np.int32)
+        if node.has_input(2):
+            given = node.input(2).value
+            assert given is not None  # a bias that is no constant is refused before
+            bias = given.reshape(-1)
         x_zero = node.quantization(0).zero_point
         return cls(
             weights.astype(np.int64) - w_zero,

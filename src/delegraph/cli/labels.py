@@ -77,7 +77,7 @@ def embedded_labels(model_path: str, files: Sequence[tuple[str, str]]) -> Labels
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
-        NotImplementedError,
+        NotImplementedError,  # zipfile raises it for a compression that it does not know
         RuntimeError,
         OSError,
         EOFError,

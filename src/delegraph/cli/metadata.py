@@ -172,7 +172,8 @@ class _Table:
 
     def _text(self, place: int) -> str:
         n = self._count(place, MAX_TEXT)
-        return struct.unpack_from(f"{n}s", self._data, place + 4)[0].decode()  # type: ignore[no-any-return]
+        (text,) = struct.unpack_from(f"{n}s", self._data, place + 4)
+        return bytes(text).decode()
 
     def floats(self, slot: int) -> tuple[float, ...]:
         return self._follow(slot, self._floats, ())

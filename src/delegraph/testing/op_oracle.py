@@ -25,7 +25,7 @@ from delegraph.core.ops.nodes import node_of, spec_of, with_shapes
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.ops.support import node_support
 from delegraph.testing.conformance import Verdict, compare
-from delegraph.testing.oracle import Job, Oracle, OracleError, OracleResult, recipe_inputs
+from delegraph.testing.oracle import Job, Oracle, OracleError, OracleResult, Resolver, recipe_inputs
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def _prepare(model: Model, graph: Graph, op: Op, tensors: dict[int, Array]) -> t
         raise problem.error(op)
     shapes = {i: tensors[i].shape for i in fed}
     cut = extract(model, 0, [op.index], fed, [i for i in op.outputs if i >= 0], shapes)
-    resolver = "builtin" if op.name in NOT_IN_REFERENCE else "reference"
-    return node, operands, Job(write(cut), [tensors[i] for i in fed], resolver=resolver)  # type: ignore[arg-type]
+    resolver: Resolver = "builtin" if op.name in NOT_IN_REFERENCE else "reference"
+    return node, operands, Job(write(cut), [tensors[i] for i in fed], resolver=resolver)
 
 
 def _verdict(op: Op, node: Node, operands: Sequence[Any], result: OracleResult | OracleError) -> Verdict:

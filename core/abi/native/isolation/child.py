@@ -41,7 +41,7 @@ def main(fd: int) -> None:
     sock.set_inheritable(False)
     threading.Thread(target=_end_with_parent, args=(sock,), daemon=True).start()
     server = _Server(Channel(sock, takes_fds=True))
-    with contextlib.suppress(ClosedError):
+    with contextlib.suppress(ClosedError):  # the parent let go: the end of the work
         while True:
             server.serve()
 

@@ -209,7 +209,7 @@ class Child:
 
     def _forked(self) -> None:
         """In a process that was forked off: lets go of the socket, so that the parent's child sees the parent's end."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # closed already
             self._channel.socket.close()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,9 +146,8 @@ def _values(cases: Callable[[np.random.Generator], object], position: int, k: in
 
 
 @functools.lru_cache(512)
-def _drawn(cases: Callable[[np.random.Generator], object], k: int) -> list[Case]:
-    found: list[Case] = list(cases(np.random.default_rng(SEED if k == 0 else (SEED, k))))  # type: ignore[call-overload]
-    return found
+def _drawn(cases: Callable[[np.random.Generator], Iterable[Case]], k: int) -> list[Case]:
+    return list(cases(np.random.default_rng(SEED if k == 0 else (SEED, k))))
 
 
 def _case_at(cases: Callable[[np.random.Generator], object], position: int, k: int) -> tuple[Array, ...]:
