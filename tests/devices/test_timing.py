@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runtime.test_quarantine import Clock as Seconds
-from tests.support_devices import registered
 
-from delegraph import registry, storage
 from delegraph.core.abi import host
-from delegraph.core.abi.protocols import Buffer, Context, Delegate, Device, Event, Packs, Program
+from delegraph.core.abi.protocols import Buffer, Context, Device, Event, Packs, Program
 from delegraph.core.abi.values import (
     SUPPORTED,
     Artifact,
@@ -44,7 +41,6 @@ from delegraph.core.devices.timing_segments import chain, copies, inside
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
 from delegraph.core.ops.opdef import Node
-from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.packs import PackStore
 from delegraph.delegates.reference import ReferenceDelegate
 
@@ -370,8 +366,8 @@ def _kept(data: bytes, key: Mapping[str, str]) -> bytes:
 
 
 def test_books_of_odd_figures_are_damaged() -> None:
-    info, plain = DeviceInfo("modelled", "accelerator", "tests", "1"), json.dumps(_SMALL.to_json())
-    assert kept_book(info, lambda key: plain.encode()) == _SMALL
+    info, plain = DeviceInfo("modelled", "accelerator", "tests", "1"), json.dumps(SMALL.to_json())
+    assert kept_book(info, lambda key: plain.encode()) == SMALL
     for old, new in (
         ('"launch_ns": 5', '"launch_ns": -5'),
         ('"launch_ns": 5', '"launch_ns": Infinity'),
@@ -396,7 +392,7 @@ def test_books_of_odd_figures_are_damaged() -> None:
         assert kept_book(info, partial(_kept, damaged)) is None, new[:40]
 
 
-_SMALL = TimingBook(Peaks({FLOAT: 1e6}, 2e6, 4, Link(3, 4), Link(5, 6)), 5, 7).with_timings(
+SMALL = TimingBook(Peaks({FLOAT: 1e6}, 2e6, 4, Link(3, 4), Link(5, 6)), 5, 7).with_timings(
     [Timing.of(node_of(UNSEEN[4]), 99), Timing.of(node_of(UNSEEN[1]), 1234)]
 )
 
@@ -419,11 +415,11 @@ def _places(found: object, here: tuple[object, ...] = ()) -> Iterator[tuple[obje
         yield from _places(value, (*here, name))
 
 
-@given(st.lists(st.tuples(st.sampled_from(list(_places(_SMALL.to_json()))), _ODD), min_size=1, max_size=3))
+@given(st.lists(st.tuples(st.sampled_from(list(_places(SMALL.to_json()))), _ODD), min_size=1, max_size=3))
 def test_a_book_that_was_tampered_with_is_damaged_or_of_use(
     changes: Sequence[tuple[tuple[object, ...], object]],
 ) -> None:
-    found: Any = [_SMALL.to_json()]
+    found: Any = [SMALL.to_json()]
     for path, odd in changes:
         target = found
         try:
@@ -527,180 +523,3 @@ def test_the_usual_time_is_neither_the_luckiest_nor_a_disturbed_one() -> None:
     assert len(turns) == 8 and all(turn for turn in turns)
     assert calibration.usual_time(turns) == pytest.approx(0.010)
     assert calibration.least_time(turns) == pytest.approx(0.002)
-
-
-# --- the store ----------------------------------------------------------------------------------------------------
-
-
-class ModelledDelegate(Delegate):
-    """The delegate of one modelled device. opened: how often."""
-
-    name, version = "modelled", "1"
-
-    def __init__(self, device: Modelled) -> None:
-        self.device, self.opened = device, 0
-
-    def devices(self) -> Sequence[DeviceInfo]:
-        return (self.device.info,)
-
-    def open(self, device_id: str, options: Options, host: Device | None = None) -> Device:
-        self.opened += 1
-        return self.device
-
-
-@pytest.fixture
-def delegate(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelledDelegate]:
-    """A modelled device that is known, and calibrated with few ops."""
-    monkeypatch.setattr(timer, "cases", lambda: islice(timing_cases.cases(), 4))
-    monkeypatch.setattr(timer, "calibrated", lambda *_, **__: Peaks({FLOAT: 1e10}, 1e10))
-    monkeypatch.setattr(storage, "_books", {})
-    monkeypatch.setattr(storage, "_in_process", {})
-    packs = PackStore(None)
-    monkeypatch.setattr(storage, "shared_packs", lambda: packs)
-    made = ModelledDelegate(Modelled(Clock(), each(linear)))
-    with registered(made):
-        yield made
-
-
-def test_a_book_is_measured_once_and_kept(delegate: ModelledDelegate) -> None:
-    info = delegate.device.info
-    assert storage.kept_costs(info) is None and delegate.opened == 0
-    book = storage.measured_costs(info)
-    assert len(book.timings) == 4 and delegate.opened == 1
-    compiled = len(delegate.device.compiled)
-    assert storage.measured_costs(info) is book and storage.kept_costs(info) is book
-    storage._books.clear()  # as in another process
-    assert storage.kept_costs(info) == book and storage.measured_costs(info) == book
-    assert len(delegate.device.compiled) == compiled
-
-
-def test_timings_of_a_model_are_added_to_what_is_kept(delegate: ModelledDelegate) -> None:
-    info, segment = delegate.device.info, UNSEEN[4]
-    book = storage.time_ops(info, GraphView(segment.graph, segment.nodes))
-    assert predicted(book, node_of(segment)).source == "measured"
-    other = Timing.of(node_of(UNSEEN[5]), 88)
-    assert len(storage.add_timings(info, [other, replace(other, time_ns=99)]).timings) == 6
-    storage._books.clear()
-    kept = storage.kept_costs(info)
-    assert kept is not None and predicted(kept, node_of(segment)).source == "measured"
-    assert predicted(kept, node_of(UNSEEN[5])).time_ns == 99
-
-
-def _lost(node: Node) -> bool:
-    raise DelegateError("modelled", ErrorCode.DEVICE_LOST, "gone")
-
-
-@pytest.fixture
-def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
-    """The clock of the quarantines."""
-    clock = Seconds()
-    monkeypatch.setattr(registry, "health", Health(clock))
-    return clock
-
-
-def test_a_calibration_that_failed_is_not_tried_again_at_once(delegate: ModelledDelegate, seconds: Seconds) -> None:
-    device, tries = delegate.device, count()
-
-    def lost(node: Node) -> bool:
-        next(tries)
-        return _lost(node)
-
-    device.takes = lost
-    for message in (
-        "device lost: gone",
-        "unsupported: in quarantine for another 0.5 s after: modelled: device lost: gone",
-    ):
-        with pytest.raises(DelegateError, match=message):
-            storage.measured_costs(device.info)
-    assert next(tries) == 1
-    seconds.now += 0.5
-    with pytest.raises(DelegateError, match="modelled: device lost: gone"):
-        storage.measured_costs(device.info)
-    seconds.now += 0.5
-    with pytest.raises(DelegateError, match="in quarantine for another 0.5 s"):
-        storage.measured_costs(device.info)
-    seconds.now += 0.5
-    device.takes = lambda node: True
-    assert storage.measured_costs(device.info).is_complete
-    assert registry.health.failed("modelled", "again", doing="calibrate") == 0.5  # what ended well clears the rest
-
-
-def test_a_calibration_that_hangs_has_a_limit_of_its_own(
-    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits = []
-
-    def bounded(self: object, doing: str, task: object, limit_s: float) -> object:
-        limits.append((doing, limit_s))
-        seconds.now += limit_s
-        raise DelegateError("modelled", ErrorCode.TIMEOUT, doing)
-
-    monkeypatch.setattr("delegraph.core.runtime.border.DeviceSlot.bounded", bounded)
-    for _ in range(3):
-        with pytest.raises(DelegateError):
-            storage.measured_costs(delegate.device.info)
-        seconds.now += 60.0
-    assert limits == [("calibrate", 60.0)]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), DelegateError("modelled", ErrorCode.DEVICE_LOST, "gone")])
-def test_a_calibration_that_was_interrupted_is_ended_by_the_next(
-    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    """The ops are timed, and what a step takes is not: that is all that is left to do."""
-    info, step_ns = delegate.device.info, storage._step_ns
-
-    def interrupted(*_: object) -> int:
-        raise error
-
-    monkeypatch.setattr(storage, "_step_ns", interrupted)
-    with pytest.raises(type(error)):
-        storage.measured_costs(info)
-    assert storage.kept_costs(info) is None
-    monkeypatch.setattr(storage, "_step_ns", step_ns)
-    seconds.now += 1.0
-    compiled = len(delegate.device.compiled)
-    book = storage.measured_costs(info)
-    assert book.step_ns > 0 and book.is_complete and len(delegate.device.compiled) == compiled + 1
-    storage._books.clear()
-    assert storage.kept_costs(info) == book
-
-
-def test_a_device_that_fails_in_a_step_is_no_device_of_free_steps(
-    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise ValueError("oops")
-
-    monkeypatch.setattr(timer, "calibrated_book", lambda *_, **__: replace(_SMALL, step_ns=0))
-    monkeypatch.setattr(delegate.device, "supports", broken)
-    with pytest.raises(DelegateError, match="oops"):
-        storage.measured_costs(delegate.device.info)
-    assert storage.kept_costs(delegate.device.info) is None
-
-
-def test_a_book_stays_as_it_is_for_a_process_and_the_next_goes_on(
-    delegate: ModelledDelegate, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    info, budget, original = delegate.device.info, 1.15, timer.calibrated_book
-
-    def hasty(*args: Any, **named: Any) -> TimingBook:
-        return original(*args, **named, budget_s=budget, clock=delegate.device.clock)
-
-    monkeypatch.setattr(timer, "calibrated_book", hasty)
-    monkeypatch.setattr(timer, "AT_ONCE", 1)
-    delegate.device.costs = each(lambda node: 1e7)
-    first = storage.measured_costs(info)
-    assert 0 < len(first.timings) < 4 and not first.is_complete and first.step_ns > 0
-    budget = 1e9
-    assert storage.measured_costs(info) is first and storage.kept_costs(info) is first
-    storage._books.clear()  # as in another process
-    assert storage.kept_costs(info) is None  # so that whoever wants to tell of a calibration does
-    delegate.device.takes = _lost
-    assert storage.measured_costs(info) == first  # it can't go on now: what is known serves
-    storage._books.clear()
-    seconds.now += 1.0
-    delegate.device.takes = lambda node: True
-    whole = storage.measured_costs(info)
-    assert whole.is_complete and len(whole.timings) == 4
-    assert first.measured.items() <= whole.measured.items() and whole.step_ns == first.step_ns
