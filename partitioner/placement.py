@@ -6,6 +6,7 @@ A record prints as a table (``partitioner.placement_text``) and as JSON, reads b
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -304,6 +305,10 @@ def _prediction(item: Reader) -> GraphPrediction:
 def _plain(item: Reader) -> dict[str, Any]:
     if not isinstance(item.value, dict):
         raise item.wrong("an object")
+    try:
+        json.dumps(item.value, allow_nan=False)
+    except (TypeError, ValueError) as exc:  # NaN, above all, which is not even equal to itself
+        raise item.wrong("an object of values that JSON has") from exc
     return dict(item.value)
 
 
