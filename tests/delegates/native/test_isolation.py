@@ -23,7 +23,7 @@ import delegraph as dg
 from delegraph.core.abi.native.isolation import IsolatedDelegate, Patience
 from delegraph.core.abi.native.isolation.wire import BadMessage, Channel, ClosedError
 from delegraph.core.abi.native.plugin import PluginSpec
-from delegraph.core.abi.values import DelegateError, ErrorCode, GraphView, Segment
+from delegraph.core.abi.values import DelegateError, ErrorCode, GraphView, Segment, Support
 from delegraph.core.graph.graph import Array
 from delegraph.core.model.model import Model
 from delegraph.core.runtime.packs import PackStore
@@ -144,11 +144,36 @@ def test_closing_a_busy_device_ends_its_process(acme: Path, segment: Segment) ->
 
     thread = threading.Thread(target=compile_it)
     thread.start()
-    while not device._reopen().is_busy:
+    while not device._reopen().is_serving(device):
         time.sleep(0.005)
     device.close()
     thread.join(10)
     assert codes == [ErrorCode.DEVICE_LOST] and not is_alive(pid)
+    delegate.close()
+
+
+def test_closing_a_device_leaves_the_calls_of_others_alone(tmp_path: Path, segment: Segment) -> None:
+    """Such as those of the same device, opened anew behind a failure while the old one is still being closed."""
+    path = tmp_path / "slow.py"
+    path.write_text(
+        EXAMPLE.read_text()
+        + "\n    def _slow(self, view, fast=AddDevice.supports):\n"
+        + "        __import__('time').sleep(0.5)\n"
+        + "        return fast(self, view)\n"
+        + "AddDevice.supports = AddContext._slow\n"
+    )
+    delegate = IsolatedDelegate(PluginSpec.of_path(path), {}, Patience(call=5))
+    old, new, pid = delegate.open("adder", {}), delegate.open("adder", {}), delegate.process_id
+    answers: list[Support] = []
+    thread = threading.Thread(
+        target=lambda: answers.extend(new.supports(GraphView(segment.graph, segment.nodes))), daemon=True
+    )
+    thread.start()
+    while not new._reopen().is_serving(new):
+        time.sleep(0.005)
+    old.close()
+    thread.join(10)
+    assert len(answers) == 3 and delegate.process_id == pid
     delegate.close()
 
 

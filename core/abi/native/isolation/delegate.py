@@ -141,7 +141,7 @@ class IsolatedDevice(Device):
             if self._child is None or not self._child.is_usable:
                 child, number = self._delegate.child(), next(_numbers)
                 header = {"do": "open", "number": number, "id": self.info.id, "options": self._options}
-                child.call(self.info.id, header, limit_s=self._delegate.patience.call)
+                child.call(self.info.id, header, limit_s=self._delegate.patience.call, owner=self)
                 self._child, self._number = child, number
             return self._child
 
@@ -167,7 +167,7 @@ class IsolatedDevice(Device):
             child = self._reopen()
             request = {"do": do, "device": self._number, "segment": raw, **header}
             blobs = (model.to_bytes(), *blobs)
-            return child, child.call(self.info.id, request, blobs, fds, limit_s=limit_s, ask=ask)
+            return child, child.call(self.info.id, request, blobs, fds, limit_s=limit_s, ask=ask, owner=self)
 
     @contextlib.contextmanager
     def _reading(self, do: str) -> Any:
@@ -246,17 +246,17 @@ class IsolatedDevice(Device):
         whole = size_bytes + guard.GUARD_BYTES
         with shared_memory(whole) as (fd, memory):
             header = {"do": "buffer", "number": number, "size_bytes": whole}
-            child.call(self.info.id, header, (), (fd,), limit_s=self._delegate.patience.call)
+            child.call(self.info.id, header, (), (fd,), limit_s=self._delegate.patience.call, owner=self)
         return SharedBuffer(_Remote(child, self, "buffer", number), *guard.split(memory))
 
     def close(self) -> None:
-        """Closes the device; a child that is busy with a call of it is killed."""
+        """Closes the device; a child that is busy with a call of it is killed. One that is busy with another's goes on:
+        that may be this very device, opened anew."""
         with self._guard.lock:
             self._is_closed, child, self._child = True, self._child, None
         if child is not None and child.is_usable:
             child.release("device", self._number)
-            if child.is_busy:
-                child.kill("its device was closed while it was busy")
+            child.kill_serving(self, "its device was closed while it was busy")
 
 
 class _PackServer:
@@ -304,7 +304,7 @@ class _Remote:
     def call(self, header: dict[str, Any], limit_s: float | None) -> Message:
         patience = self.device._delegate.patience
         wait = patience.call if limit_s is None else limit_s
-        return self.child.call(self.device.info.id, header, limit_s=wait)
+        return self.child.call(self.device.info.id, header, limit_s=wait, owner=self.device)
 
 
 class SharedBuffer:

@@ -63,6 +63,8 @@ class Child:
         self.pid = os.getpid()
         self._name, self._patience = name, patience
         self._lock = threading.Lock()
+        self._caller = threading.Lock()
+        self._serving: object | None = None
         self._death = ""
         self._released: deque[list[Any]] = deque()
         self._log = tempfile.TemporaryFile()
@@ -89,10 +91,9 @@ class Child:
         """Whether calls can work: it lives, and is a child of this very process."""
         return not self._death and self.pid == os.getpid()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a call is under way."""
-        return self._lock.locked()
+    def is_serving(self, owner: object) -> bool:
+        """Whether a call of that owner is under way."""
+        return self._serving is owner
 
     @property
     def process_id(self) -> int:
@@ -107,8 +108,9 @@ class Child:
         *,
         limit_s: float,
         ask: Ask | None = None,
+        owner: object | None = None,
     ) -> Message:
-        """Sends a request and returns the reply.
+        """Sends a request and returns the reply. owner: whose call it is, for ``is_serving``.
 
         Raises:
             DelegateError: the child's own; TIMEOUT (the child is killed); DEVICE_LOST when it is or was dead.
@@ -119,7 +121,12 @@ class Child:
         try:
             if not self.is_usable:
                 raise DelegateError(device, ErrorCode.DEVICE_LOST, self._death or "the process forked")
-            return self._exchange(device, header, blobs, fds, deadline, ask)
+            self._serving = owner
+            try:
+                return self._exchange(device, header, blobs, fds, deadline, ask)
+            finally:
+                with self._caller:  # from here on, nobody kills the child for this call's sake
+                    self._serving = None
         finally:
             self._lock.release()
 
@@ -166,6 +173,12 @@ class Child:
         if self.pid == os.getpid():
             self._process.kill()
             self._process.wait()
+
+    def kill_serving(self, owner: object, why: str) -> None:
+        """Ends the child if a call of that owner is under way; those of others go on."""
+        with self._caller:
+            if self._serving is owner:
+                self.kill(why)
 
     def close(self) -> None:
         """Ends the child: by itself when it is idle, else now."""
