@@ -100,7 +100,7 @@ def test_import_is_light() -> None:
     )
     heavy = {
         "flatbuffers", "yaml", "rich", "click", "PIL", "jsonschema", "llvmlite", "pyopencl", "ai_edge_litert",
-        "scipy", "platformdirs", "xxhash", "highspy",
+        "filelock", "scipy", "platformdirs", "xxhash", "highspy",
     }  # fmt: skip
     assert not heavy & set(done.stdout.split())
 

@@ -102,6 +102,17 @@ def key_of(info: DeviceInfo) -> dict[str, str]:
     }
 
 
+def kept_peaks(info: DeviceInfo, get: Get) -> Peaks | None:
+    """The peaks that are kept for the device; None where there are none that are whole."""
+    kept = get(key_of(info))
+    if kept is None:
+        return None
+    try:
+        return Peaks.from_json(json.loads(kept))
+    except DAMAGED:
+        return None
+
+
 def calibrated(
     device: Device, packs: Packs, get: Get, put: Put, *, budget_s: float = 2.0, clock: Clock = time.perf_counter
 ) -> Peaks:
@@ -112,15 +123,11 @@ def calibrated(
     Raises:
         DelegateError: the device failed.
     """
-    key = key_of(device.info)
-    kept = get(key)
+    kept = kept_peaks(device.info, get)
     if kept is not None:
-        try:
-            return Peaks.from_json(json.loads(kept))
-        except DAMAGED:
-            pass
+        return kept
     peaks = measure(device, packs, budget_s=budget_s, clock=clock)
-    put(key, json.dumps(peaks.to_json(), sort_keys=True).encode())
+    put(key_of(device.info), json.dumps(peaks.to_json(), sort_keys=True).encode())
     return peaks
 
 

@@ -3,7 +3,8 @@
 The store never hurts: what can't be read is a miss, what can't be written is not kept, what is damaged is
 removed; each has a counter (`Count`) and none is an error. Entries live at DIRECTORY/v1/KIND/DIGEST, where 1 is
 the format version and DIGEST the key's; they are written to a temporary file beside it that is then renamed, so
-that many processes can share a store. A bound on its size, pruning, locks and the HMAC of code are to come.
+that many processes can share a store. What only one process is to do at a time is done under a lock, a file at
+DIRECTORY/locks. A bound on its size, pruning and the HMAC of code are to come.
 
 An entry, little-endian, with payload_offset a multiple of 64:
 
@@ -211,6 +212,29 @@ class Store:
     def remove(self, key: Key) -> bool:
         """Removes the entry of the key; says whether there was one. Views on its payload stay valid."""
         return self.enabled and self._unlink(self._path(key))
+
+    @contextlib.contextmanager
+    def locked(self, name: str, limit_s: float) -> Iterator[bool]:
+        """Keeps other processes, and other threads, out of the blocks that are locked under that name.
+
+        Yields whether it does: not when the store is off or can't be written to, nor when somebody else has not let
+        go after ``limit_s`` seconds. A process that dies lets go.
+        """
+        with contextlib.ExitStack() as held:
+            yield self.enabled and self._has_locked(name, limit_s, held)
+
+    def _has_locked(self, name: str, limit_s: float, held: contextlib.ExitStack) -> bool:
+        import filelock
+
+        assert self.directory is not None
+        folder = self.directory / "locks"
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            held.enter_context(filelock.FileLock(folder / name, limit_s, mode=0o600))
+        except (OSError, NotImplementedError):  # a timeout is an OSError
+            return False
+        return True
 
     def entries(self, kind: str | None = None) -> Iterator[EntryInfo]:
         """The stored entries, of one kind or of all, in no particular order; payloads are not checked."""

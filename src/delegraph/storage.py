@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -30,7 +31,10 @@ _books: dict[str, TimingBook] = {}
 """Cost books by key: read once a process."""
 
 _guard = RenewedLock()
-"""Of the two above; and one calibration at a time: two at once would measure each other."""
+"""Of the two above."""
+
+_measuring = RenewedLock()
+"""One calibration at a time in this process."""
 
 
 @cache
@@ -49,11 +53,17 @@ def measured_peaks(info: DeviceInfo) -> Peaks:
         DelegateError: the device failed.
     """
     from delegraph import registry
-    from delegraph.core.devices.calibration import calibrated
+    from delegraph.core.devices.calibration import calibrated, kept_peaks
     from delegraph.core.runtime.border import CALIBRATE_LIMIT_S
 
+    kept = kept_peaks(info, _get)
+    if kept is not None:
+        return kept
     slot = registry.slot(info)
-    return slot.bounded("calibrate", lambda: calibrated(slot.device(), shared_packs(), _get, _put), CALIBRATE_LIMIT_S)
+    with _alone():
+        return slot.bounded(
+            "calibrate", lambda: calibrated(slot.device(), shared_packs(), _get, _put), CALIBRATE_LIMIT_S
+        )
 
 
 def kept_costs(info: DeviceInfo) -> TimingBook | None:
@@ -85,8 +95,11 @@ def measured_costs(info: DeviceInfo, *, progress: Progress | None = None) -> Tim
     from delegraph.core.runtime.border import CALIBRATE_LIMIT_S
 
     slot = registry.slot(info)
-    with _guard.lock:
-        found = kept_costs(info)
+    found = kept_costs(info)
+    if found is not None:
+        return found
+    with _alone():
+        found = kept_costs(info)  # perhaps another one has measured it meanwhile
         if found is not None:
             return found
 
@@ -148,10 +161,13 @@ def add_timings(info: DeviceInfo, timings: Iterable[Timing]) -> TimingBook:
     Raises:
         DelegateError: see ``measured_costs``.
     """
-    from delegraph.core.devices.timer import keep_book
+    from delegraph.core.devices.timer import keep_book, kept_book
 
-    with _guard.lock:
-        book = measured_costs(info).with_timings(timings)
+    book = measured_costs(info)
+    with _alone():
+        book = kept_costs(info) or book
+        kept = kept_book(info, _get)  # another process may have added timings of its own
+        book = book.with_timings((*(kept.timings if kept is not None else ()), *timings))
         keep_book(info, _put, book)
         return _remembered(info, book)
 
@@ -175,10 +191,26 @@ def time_ops(info: DeviceInfo, view: GraphView, *, progress: Progress | None = N
     return add_timings(info, slot.bounded("time the ops", measure, PREPARE_LIMIT_S))
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time, over all threads and processes: two calibrations at once would measure each other, and two that
+    keep what they found lose one of it. Whoever takes too long is not waited for."""
+    from delegraph.core.runtime.border import CALIBRATE_LIMIT_S
+
+    store = shared_packs().store
+    with _measuring.lock:
+        if store is None:
+            yield
+        else:
+            with store.locked("calibration", 2 * CALIBRATE_LIMIT_S):
+                yield
+
+
 def _remembered(info: DeviceInfo, book: TimingBook) -> TimingBook:
     from delegraph.core.devices.timer import costs_key
 
-    _books[_text(costs_key(info))] = book
+    with _guard.lock:
+        _books[_text(costs_key(info))] = book
     return book
 
 

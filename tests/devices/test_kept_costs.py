@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +31,7 @@ from delegraph.core.graph.dtype import DType
 from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.packs import PackStore
+from delegraph.core.runtime.store import Store
 
 LAUNCH_NS = 5_000
 FLOAT, INT = DType.FLOAT32, DType.INT8
@@ -85,6 +89,31 @@ def test_timings_of_a_model_are_added_to_what_is_kept(delegate: ModelledDelegate
     kept = storage.kept_costs(info)
     assert kept is not None and predicted(kept, node_of(segment)).source == "measured"
     assert predicted(kept, node_of(UNSEEN[5])).time_ns == 99
+
+
+def test_what_another_process_measures_meanwhile_is_waited_for(
+    delegate: ModelledDelegate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packs = PackStore(Store(tmp_path))
+    monkeypatch.setattr(storage, "shared_packs", lambda: packs)
+    info, has_locked = delegate.device.info, threading.Event()
+    book = TimingBook(Peaks({FLOAT: 1e10}, 1e10), LAUNCH_NS, 1, timings=(Timing.of(node_of(UNSEEN[4]), 77),))
+
+    def measure_elsewhere() -> None:
+        with Store(tmp_path).locked("calibration", 10) as is_locked:
+            assert is_locked
+            has_locked.set()
+            time.sleep(0.3)
+            timer.keep_book(info, storage._put, book)
+
+    thread = threading.Thread(target=measure_elsewhere)
+    thread.start()
+    assert has_locked.wait(10)
+    assert storage.measured_costs(info) == book and delegate.opened == 0
+    thread.join()
+    timer.keep_book(info, storage._put, book.with_timings([Timing.of(node_of(UNSEEN[5]), 88)]))  # elsewhere again
+    both = storage.add_timings(info, [Timing.of(node_of(UNSEEN[3]), 99)])
+    assert sorted(timing.time_ns for timing in both.timings) == [77, 88, 99]
 
 
 def _lost(node: Node) -> bool:

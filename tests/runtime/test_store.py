@@ -555,3 +555,41 @@ class TestFileDigest:
     def test_of_a_missing_file_is_the_callers_error(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             store.file_digest(tmp_path / "none")
+
+
+LOCKER = """
+import sys, time
+from delegraph.core.runtime.store import Store
+with Store(sys.argv[1]).locked("calibration", 5) as is_locked:
+    print(is_locked, flush=True)
+    time.sleep(60)
+"""
+
+
+class TestLock:
+    def test_keeps_other_processes_out_until_they_die(self, store: Store) -> None:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", LOCKER, str(store.directory)]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None and other.stdout.readline() == "True\n"
+            with store.locked("calibration", 0.05) as is_locked:
+                assert not is_locked
+            with store.locked("another", 0.05) as is_locked:
+                assert is_locked
+            other.kill()
+        with store.locked("calibration", 10) as is_locked:
+            assert is_locked
+
+    def test_is_let_go_of_when_the_block_fails(self, store: Store) -> None:
+        with pytest.raises(ZeroDivisionError), store.locked("calibration", 1):
+            raise ZeroDivisionError
+        with store.locked("calibration", 0.05) as is_locked:
+            assert is_locked
+
+    def test_is_not_had_where_nothing_can_be_kept(self, tmp_path: Path) -> None:
+        with Store("off").locked("calibration", 1) as is_locked:
+            assert not is_locked
+        store = Store(tmp_path)
+        (tmp_path / "locks").write_text("in the way")
+        with store.locked("calibration", 1) as is_locked:
+            assert not is_locked
