@@ -31,6 +31,12 @@ def test_a_broken_rule_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> 
     assert "time_ns is -1" in out
 
 
+def test_the_id_of_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-delegate", "nnapi:sample-float-fast", "--only", "devices", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert findings and {finding["device"] for finding in findings} <= {"", "nnapi:sample-float-fast"}
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-delegate", f"{BREAKERS}:NoVersion", "--only", "delegate.named", "--json"]) == 6
     found = json.loads(capsys.readouterr().out)

@@ -41,9 +41,9 @@ def command(
 ) -> int:
     """Check a delegate against the contract: tries to see each rule broken.
 
-    NAME_OR_PATH: one that comes with delegraph (cpu), a plug-in (./libacme.so, ./acme.py), an installed one by name, or
-    package.module:Class. It runs in a child process: a crash is reported with the rule that it happened at. Exit code
-    6 if a rule is broken.
+    NAME_OR_PATH: one that comes with delegraph (cpu; opencl:0 for one device of it), a plug-in (./libacme.so,
+    ./acme.py), an installed one by name, or package.module:Class. It runs in a child process: a crash is reported with
+    the rule that it happened at. Exit code 6 if a rule is broken.
     """
     from delegraph.testing.contract import examine
 

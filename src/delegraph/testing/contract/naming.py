@@ -1,7 +1,7 @@
 """A delegate by name, so that another process can find it too. Composition only.
 
 A name is one of: a delegate that comes with delegraph (``cpu``, ``null``), the path of a plug-in (``libacme.so``,
-``acme.py``), an installed entry point, or ``package.module:Class``.
+``acme.py``), an installed entry point, or ``package.module:Class``. A device's id (``opencl:0``) names its delegate.
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ from delegraph import plugins, registry
 from delegraph.core.abi.native.plugin import PluginSpec, create, path_kind
 from delegraph.core.abi.protocols import Delegate
 from delegraph.core.errors import InvalidArgument
+
+
+def parted(name: str) -> tuple[str, str | None]:
+    """The delegate and the device that are named; None where it is no device's id."""
+    delegate, _, number = name.partition(":")
+    is_device = number and (delegate in registry.BUILT_IN or delegate in plugins.installed())
+    return (delegate, name) if is_device else (name, None)
 
 
 def find(name: str, *, isolate: bool = False) -> Delegate:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from delegraph.core.errors import InvalidArgument
 from delegraph.testing.contract.finding import Finding
-from delegraph.testing.contract.naming import spec_of
+from delegraph.testing.contract.naming import parted, spec_of
 from delegraph.testing.contract.runner import selected
 from delegraph.testing.contract.spawning import child_command, child_environment, ended, last_line
 
@@ -38,12 +38,15 @@ def examine(
 ) -> Iterator[Finding]:
     """Makes the checks and yields what each found.
 
-    name: see ``naming``. device: one of its devices (all available ones by default). only: ids of checks, or their
-    subjects. isolate: the delegate in a process of its own behind core's process host, as users may run it.
+    name: see ``naming``. device: one of its devices; by default the one that ``name`` says, else all available ones.
+    only: ids of checks, or their subjects. isolate: the delegate in a process of its own behind core's process host, as
+    users may run it.
 
     Raises:
         InvalidArgument: no such delegate, device or check.
     """
+    name, named_device = parted(name)
+    device = device or named_device
     spec_of(name)
     selected(only)
     request = {"name": name, "device": device, "only": list(only) if only is not None else None, "isolate": isolate}
