@@ -36,7 +36,7 @@ from delegraph.core.devices.rates import Rates
 from delegraph.core.graph.dtype import DType
 from delegraph.core.ops.opdef import Node, Work
 
-VERSION = "3"
+VERSION = "4"
 """Part of every key: timings of another version were taken or described in another way."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,13 @@ from delegraph.core.abi.values import DelegateError, ErrorCode
 from delegraph.delegates.opencl.failures import error_code, mapped
 from delegraph.delegates.opencl.memory import Home
 
+_AWAKE_S = 300e-6
+"""How long to look again and again, giving way to other threads in between: a sleep of any length takes about 60 us."""
+
 _SHORTEST_S, _LONGEST_S = 20e-6, 1e-3
-"""How long to sleep between two looks at an event. OpenCL itself can only wait without a limit."""
+"""How long to sleep between two looks at an event after that. OpenCL itself can only wait without a limit."""
+
+_give_way = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 _WORDS = {ErrorCode.OUT_OF_MEMORY: "the device ran out of memory", ErrorCode.DEVICE_LOST: "the device was lost"}
 
@@ -31,6 +37,9 @@ class ClEvent(Event):
             elapsed = time.monotonic() - start
             if timeout is not None and elapsed >= timeout:
                 raise DelegateError(self.home.device, ErrorCode.TIMEOUT, f"not ended after {timeout:g} s")
+            if elapsed < _AWAKE_S:
+                _give_way()
+                continue
             pause = min(_LONGEST_S, max(_SHORTEST_S, elapsed / 16))
             time.sleep(pause if timeout is None else max(0.0, min(pause, timeout - elapsed)))
         if status < 0:
