@@ -171,16 +171,16 @@ def convolution(dtype: DType) -> Segment:
             constant=True,
         ),
     )
-    return segment_of("CONV_2D", Case(str(dtype), inputs, (Result(dtype, q),), {"stride_h": 1, "stride_w": 1}))
+    return case_segment("CONV_2D", Case(str(dtype), inputs, (Result(dtype, q),), {"stride_h": 1, "stride_w": 1}))
 
 
 def stream(n_elements: int) -> Segment:
     """a + b over so many float32 elements."""
     operand = Operand(np.ones((1, n_elements), np.float32))
-    return segment_of("ADD", Case("stream", (operand, operand), (Result(DType.FLOAT32),)))
+    return case_segment("ADD", Case("stream", (operand, operand), (Result(DType.FLOAT32),)))
 
 
-def segment_of(name: str, case: Case) -> Segment:
+def case_segment(name: str, case: Case) -> Segment:
     """A segment of one op."""
     opdef = registry.find(name)
     assert opdef is not None

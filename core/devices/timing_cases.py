@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from delegraph.core.abi.values import Segment
-from delegraph.core.devices.calibration import segment_of
+from delegraph.core.devices.calibration import case_segment
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Quantization, Shape
 from delegraph.core.ops.opdef import Case, Operand, Result
@@ -199,7 +199,7 @@ def _segment(
     op: str, inputs: Sequence[Operand], out: DType, options: Mapping[str, Any] | None = None, scale: float = 0.05
 ) -> Segment:
     result = Result(out, _quantization(out, scale))
-    return segment_of(op, Case("timing", tuple(inputs), (result,), options or {}))
+    return case_segment(op, Case("timing", tuple(inputs), (result,), options or {}))
 
 
 def convolution(
@@ -249,7 +249,7 @@ def unary(op: str, dtype: DType, shape: Shape, options: Mapping[str, Any] | None
     fixed = FIXED_RANGES.get((op, dtype))
     quantization = _quantization(dtype) if fixed is None else Quantization.per_tensor(*fixed)
     case = Case("timing", (_data(dtype, shape),), (Result(dtype, quantization),), options or {})
-    return segment_of(op, case)
+    return case_segment(op, case)
 
 
 def softmax(dtype: DType, shape: Shape) -> Segment:
