@@ -58,6 +58,11 @@ class DType(Enum):
         return _NUMPY[self]
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The same under the name that NumPy looks for: ``np.zeros(shape, info.dtype)`` works."""
+        return self.numpy
+
+    @property
     def bits(self) -> int:
         """Bits of one element in the file (0 for strings, resources and variants, which have no fixed size)."""
         return _BITS.get(self, self.numpy.itemsize * 8)

@@ -25,6 +25,14 @@ def passes_on(dtype: DType, shape: tuple[int, ...] = (2,)) -> dg.CompiledModel:
     return dg.compile(model(g))
 
 
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.UINT8, DType.BOOL, DType.INT4])
+def test_numpy_takes_the_type_of_an_input_as_its_own(dtype: DType) -> None:
+    model = passes_on(dtype)
+    (info,) = model.inputs
+    zeros = np.zeros(info.shape, info.dtype)
+    np.testing.assert_array_equal(model(zeros), zeros)
+
+
 @pytest.mark.parametrize(
     ("dtype", "value", "found"),
     [
