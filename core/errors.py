@@ -64,6 +64,20 @@ class UnsupportedOp(DelegraphError):
         super().__init__("; ".join(filter(None, [f"{place} {op}: {reason}", also, advice])))
 
 
+class CustomOpError(DelegraphError):
+    """A function of an operator that was registered with ``dg.register_op`` raised, or broke the contract of OpDef.
+
+    Example: ``subgraphs[0].operators[3] Sinh: expected its kernel to return a tuple of 1 array, found an array; return
+    (y,)``. What the function raised is the error's ``__cause__``.
+
+    Attributes: place, op (name of the op), what (a sentence), advice (what to do, may be empty).
+    """
+
+    def __init__(self, place: str, op: str, what: str, advice: str = "") -> None:
+        self.place, self.op, self.what, self.advice = place, op, what, advice
+        super().__init__(f"{place} {op}: {what}" + (f"; {advice}" if advice else ""))
+
+
 class InvalidArgument(DelegraphError, ValueError):
     """A value that the caller passed is not usable.
 
@@ -73,6 +87,22 @@ class InvalidArgument(DelegraphError, ValueError):
     def __init__(self, where: str, expected: str, found: str, advice: str = "") -> None:
         self.where, self.expected, self.found, self.advice = where, expected, found, advice
         super().__init__(f"{where}: expected {expected}, found {found}" + (f"; {advice}" if advice else ""))
+
+
+class NoEnergyModel(InvalidArgument):
+    """Energy is to be least, but what some device needs is not known.
+
+    Example: ``objective energy: expected an energy cost for every candidate, found none for opencl:0; use the objective
+    latency, or leave these out``
+
+    Attributes: devices (ids of those without a figure).
+    """
+
+    def __init__(self, devices: tuple[str, ...]) -> None:
+        self.devices = devices
+        names = ", ".join(device or "core" for device in devices)
+        advice = "use the objective latency, or leave these out"
+        super().__init__("objective energy", "an energy cost for every candidate", f"none for {names}", advice)
 
 
 class DataError(DelegraphError):

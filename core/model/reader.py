@@ -42,6 +42,7 @@ _CODES = {
     "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
     "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
 }  # fmt: skip
+_TRUNCATED = ": the file ends early, it may be truncated"
 _U32 = struct.Struct("<I").unpack_from
 _I32 = struct.Struct("<i").unpack_from
 _U16_PAIR = struct.Struct("<HH").unpack_from
@@ -129,14 +130,12 @@ class _Decoder:
     def table(self, type_name: str, at: int) -> Table:
         data = self.data
         self.charge(8)
-        if at + 4 > self.size:
-            raise Malformed(f"a table within {self.size} bytes", f"byte {at}")
+        self.inside("a table", at, at + 4)
         vtable = at - _I32(data, at)[0]
         plan = self.plans.get((type_name, vtable))
         if plan is None:
             plan = self.plans[type_name, vtable] = self.plan(type_name, vtable)
-        if at + plan.size > self.size:
-            raise Malformed(f"a table within {self.size} bytes", f"bytes {at} to {at + plan.size}")
+        self.inside("a table", at, at + plan.size)
         fields: dict[str, Any] = DEFAULTS[type_name].copy()
         fields.update(zip(plan.names, plan.scalars.unpack_from(data, at), strict=True))
         name = ""
@@ -151,8 +150,10 @@ class _Decoder:
                     child, kind = members[member - 1], "table"
                 distance = _U32(data, at + field_at)[0]
                 target = at + field_at + distance
-                if distance == 0 or target + 4 > self.size:
-                    raise Malformed(f"a {kind} within {self.size} bytes", f"byte {target}")
+                what = "a vector of tables" if kind == "tables" else f"a {kind}"
+                if distance == 0:
+                    raise Malformed(what, "distance 0")
+                self.inside(what, target, target + 4)
                 if kind == "vector":
                     vector = fields[name] = self.vector(target, dtype)
                     if type_name != "Buffer":  # constants may be shared; nothing here looks at them
@@ -172,12 +173,13 @@ class _Decoder:
     def plan(self, type_name: str, vtable: int) -> _Plan:
         """The fields of a table in the order of their places, from its vtable."""
         data = self.data
-        if not 0 <= vtable <= self.size - 4:
-            raise Malformed(f"a vtable within {self.size} bytes", f"byte {vtable}")
+        if vtable < 0:
+            raise Malformed("a vtable behind the file's first byte", f"byte {vtable}")
+        self.inside("a vtable", vtable, vtable + 4)
         vtable_size, size = _U16_PAIR(data, vtable)
-        if vtable_size < 4 or vtable_size % 2 or vtable + vtable_size > self.size:
-            found = f"{vtable_size} bytes at byte {vtable}"
-            raise Malformed(f"a vtable of even size within {self.size} bytes", found)
+        if vtable_size < 4 or vtable_size % 2:
+            raise Malformed("a vtable of an even number of bytes, at least 4", f"{vtable_size} at byte {vtable}")
+        self.inside("a vtable", vtable, vtable + vtable_size)
         if size < 4:
             raise Malformed("a table of at least 4 bytes", size)
         slots = struct.unpack_from(f"<{vtable_size // 2 - 2}H", data, vtable + 4)
@@ -261,14 +263,18 @@ class _Decoder:
         if start <= 1 or fields[data] is not None:
             return
         if start + count > self.size:
-            found = f"bytes {start} to {start + count}"
-            raise Malformed(f"{count} bytes within {self.size}", found, f".{offset}")
+            found = f"bytes {start} to {start + count}{_TRUNCATED}"
+            raise Malformed(f"{count} bytes within the file's {self.size}", found, f".{offset}")
         fields[data] = np.ndarray((count,), np.uint8, self.data, start)
 
     def fits(self, start: int, count: int, width: int) -> None:
         if start + count * width > self.size:
             room = max(0, self.size - start) // width
-            raise Malformed(f"at most {room} elements up to the end of the file", count)
+            raise Malformed(f"at most {room} elements up to the end of the file", f"{count}{_TRUNCATED}")
+
+    def inside(self, what: str, start: int, end: int) -> None:
+        if end > self.size:
+            raise Malformed(f"{what} within the file's {self.size} bytes", f"bytes {start} to {end}{_TRUNCATED}")
 
     def charge(self, cost: int) -> None:
         self.budget -= cost

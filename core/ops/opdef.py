@@ -18,7 +18,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from delegraph.core.errors import DataError, DelegraphError, InternalError, InvalidModel, OutOfMemory
+from delegraph.core.errors import (
+    DataError,
+    DelegraphError,
+    InternalError,
+    InvalidArgument,
+    InvalidModel,
+    OutOfMemory,
+)
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Op, Quantization, Shape
 from delegraph.core.model.table import Table
@@ -27,8 +34,8 @@ from delegraph.core.ops.expression import Expression
 T = TypeVar("T")
 
 Kernel = Callable[..., Sequence[Array]]
-"""``kernel(*inputs) -> outputs``: arrays in operand order, None for an optional input that was left out. Must not write
-to its inputs, and may return views of them."""
+"""``kernel(*inputs) -> outputs``: arrays in operand order, None for an optional input that was left out; a tuple of
+arrays, also where there is one. Must not write to its inputs, and may return views of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +164,9 @@ class Form:
     that may be absent, ``*`` the last operand repeated any number of times, ``any`` takes every type.
     prepare: Node → Kernel. when: a further condition on the node (per channel, constant weights, ...).
     note: what sets this form apart from another of the same types.
+
+    Raises:
+        InvalidArgument: ``types`` is not written like that, or ``prepare`` is no function.
     """
 
     types: str
@@ -167,9 +177,13 @@ class Form:
     _outputs: tuple[_Slot, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.types, str) or self.types.count("->") != 1:
+            raise InvalidArgument("form", "types such as 'float32, int32? -> float32'", repr(self.types))
+        if not callable(self.prepare):
+            raise InvalidArgument(f"form {self.types!r}", "prepare, a function from Node to kernel", repr(self.prepare))
         inputs, _, outputs = self.types.partition("->")
-        object.__setattr__(self, "_inputs", _slots(inputs))
-        object.__setattr__(self, "_outputs", _slots(outputs))
+        object.__setattr__(self, "_inputs", self._parsed(inputs))
+        object.__setattr__(self, "_outputs", self._parsed(outputs))
 
     def __str__(self) -> str:
         return self.types + (f" ({self.note})" if self.note else "")
@@ -180,6 +194,15 @@ class Form:
             and _match(self._outputs, node.outputs)
             and (self.when is None or self.when(node))
         )
+
+    def _parsed(self, text: str) -> tuple[_Slot, ...]:
+        try:
+            return _slots(text)
+        except KeyError as exc:
+            known = ", ".join(map(str, DType))
+            raise InvalidArgument(
+                f"form {self.types!r}", f"names of types ({known}, any)", repr(str(exc.args[0]).lower())
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +345,10 @@ class OpDef:
     is_pure: bool = True
     is_custom: bool = False
     cases: Callable[[np.random.Generator], Iterator[Case]] | None = None
+
+    def __repr__(self) -> str:
+        custom = "custom, " if self.is_custom else ""
+        return f"OpDef({self.name!r}, {custom}{'; '.join(map(str, self.forms)) or 'no forms'})"
 
     def check_arity(self, op: Op) -> None:
         """Raises InvalidModel unless the op has as many operands and results as declared."""

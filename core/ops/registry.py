@@ -1,4 +1,4 @@
-"""Name → OpDef. Imports core.ops.opdef; loads the families when an op is first looked up."""
+"""Name → OpDef. Imports core.ops.opdef and custom; loads the families when an op is first looked up."""
 
 from __future__ import annotations
 
@@ -8,23 +8,45 @@ from collections.abc import Iterator
 
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.forks import RenewedLock
+from delegraph.core.ops.custom import check_declaration, guarded
 from delegraph.core.ops.expression import Expression
 from delegraph.core.ops.opdef import OpDef
 
 _ops: dict[str, OpDef] = {}
+_registered: dict[str, OpDef] = {}
+"""Those that users registered, as they wrote them."""
 _guard = RenewedLock()
 _loaded = False
 
 
-def register_op(op: OpDef) -> OpDef:
+def register_op(op: OpDef, *, replace: bool = False) -> OpDef:
     """Make an operator known, so that models with it can be compiled; returns it.
 
+    replace: put it in the place of one of that name that was registered before. A model that is compiled already keeps
+    the old one for the input shapes that it has been planned for; compile it again to use the new one.
+
     Raises:
-        InvalidArgument: another OpDef has that name already.
+        InvalidArgument: another OpDef has that name already, or the declaration is incomplete.
     """
+    check_declaration(op)
     with _guard.lock:
         _load()
-        return _add(op)
+        if op.name in _ops:
+            if _registered.get(op.name) is op:
+                return op
+            _check_replaced(op.name, replace)
+        _ops[op.name] = guarded(op)
+        _registered[op.name] = op
+        return op
+
+
+def _check_replaced(name: str, replace: bool) -> None:
+    where, expected = f"op {name!r}", "a name of its own"
+    if name not in _registered:
+        raise InvalidArgument(where, expected, "an op of that name is registered already: one of delegraph's own")
+    if not replace:
+        advice = "pass replace=True to put this one in its place, and compile the models with it again"
+        raise InvalidArgument(where, expected, "an op of that name is registered already", advice)
 
 
 def find(name: str) -> OpDef | None:
@@ -46,13 +68,6 @@ def expression_of(name: str) -> Expression:
     return op.expression
 
 
-def _add(op: OpDef) -> OpDef:
-    if op.name in _ops and _ops[op.name] is not op:
-        raise InvalidArgument(f"op {op.name!r}", "a name of its own", "an op of that name is registered already")
-    _ops[op.name] = op
-    return op
-
-
 def _load() -> None:
     """Import every module of core.ops.families; each has ``OPS``, a tuple of its OpDefs."""
     global _loaded
@@ -65,5 +80,6 @@ def _load() -> None:
 
         for module in pkgutil.iter_modules(families.__path__):
             for op in importlib.import_module(f"{families.__name__}.{module.name}").OPS:
-                _add(op)
+                assert op.name not in _ops, op.name
+                _ops[op.name] = op
         _loaded = True

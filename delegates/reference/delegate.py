@@ -207,8 +207,7 @@ class ReferenceContext(Context):
             for step in program.steps:
                 with blamed_on(step.node):
                     results = step.kernel(*(None if i < 0 else values[i] for i in step.inputs))
-                for i, result in zip(step.outputs, results, strict=True):
-                    values[i] = result
+                    values.update(zip(step.outputs, results, strict=True))
                 for i in step.drop:
                     values.pop(i, None)
         delivered = program.segment.outputs + program.segment.variables

@@ -10,12 +10,14 @@ from delegraph.api import compile, explain, load
 from delegraph.compiled import CompiledModel
 from delegraph.core.abi.values import DelegateError
 from delegraph.core.errors import (
+    CustomOpError,
     DataError,
     DelegraphError,
     InternalError,
     InvalidArgument,
     InvalidDevices,
     InvalidModel,
+    NoEnergyModel,
     OutOfMemory,
     UnsupportedOp,
 )
@@ -29,6 +31,7 @@ from delegraph.registry import device, devices
 
 __all__ = [
     "CompiledModel",
+    "CustomOpError",
     "DataError",
     "DelegateError",
     "DelegraphError",
@@ -37,6 +40,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidDevices",
     "InvalidModel",
+    "NoEnergyModel",
     "OpDef",
     "OpResolverType",
     "OutOfMemory",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 from delegraph import registry
 from delegraph.backend import Backend
@@ -47,7 +49,7 @@ def compile(
     *,
     devices: str | Sequence[str] | None = None,
     numerics: str = "exact",
-    threads: int | None = None,
+    threads: SupportsIndex | None = None,
     fallback: str = "allow",
     timeout_s: float = RUN_TIMEOUT_S,
     pins: PinsLike | None = None,
@@ -70,8 +72,9 @@ def compile(
             reference device under it: they get what no named device runs. Name "cpu" to let it compete.
         numerics: "exact": integers bit-identical to LiteRT's reference kernels, floats within each op's bound;
             "fast": devices that round otherwise are taken too.
-        threads: how many threads the CPU may use; None for all. The CPU delegate of this version uses one, and so does
-            the reference device, unless an environment variable of NumPy's BLAS library says otherwise.
+        threads: how many threads the CPU may use, at least 1; accepted, and without effect yet. The CPU delegate uses
+            one, and so does the reference device, unless an environment variable of NumPy's BLAS library
+            (OPENBLAS_NUM_THREADS, ...) says otherwise.
         fallback: "allow": what a device can't do or fails to do, the next one does, the CPU last and the reference
             device under it, and the record says so; "error": only the named devices, and a typed error instead.
         timeout_s: how long one run of a segment may take on a device that may hang, before another one takes over.
@@ -91,10 +94,9 @@ def compile(
         InvalidArgument: an argument out of its range; a placement that can't be run.
         NoEnergyModel: energy is to be least, and some device's is not known.
     """
-    if not 0 < timeout_s < threading.TIMEOUT_MAX:
+    if not isinstance(timeout_s, Real) or not 0 < timeout_s < threading.TIMEOUT_MAX:
         raise InvalidArgument("timeout_s", "a positive number of seconds", repr(timeout_s))
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InvalidArgument("threads", "a whole number of at least 1, or None", repr(threads))
+    _check_threads(threads)
     wishes = Wishes(devices, numerics, fallback, pins, exclude, objective, machine, placement, costs)
     loaded = load(model)
     try:
@@ -169,6 +171,17 @@ def explain(
         return explained(graphs, wishes, measure=measure, say=say)
     except InvalidModel as exc:  # an op does not know which file it is from
         raise InvalidModel(exc.place, exc.expected, exc.found, loaded.source) from exc
+
+
+def _check_threads(threads: object) -> None:
+    try:
+        is_count = threads is None or (
+            not isinstance(threads, bool) and operator.index(cast(SupportsIndex, threads)) > 0
+        )
+    except TypeError:
+        is_count = False
+    if not is_count:
+        raise InvalidArgument("threads", "a whole number of at least 1, or None", repr(threads))
 
 
 def _packs(slots: Mapping[str, DeviceSlot]) -> PackStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,10 @@ class CompiledModel:
 
     # --- what it is
 
+    def __repr__(self) -> str:
+        takes, gives = _described(self.inputs), _described(self.outputs)
+        return f"CompiledModel({self._graphs.source!r}, {takes} -> {gives})"
+
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
         """The main graph's inputs, in the file's order."""
@@ -193,16 +197,26 @@ class CompiledModel:
             values[i].copy() if i in main.outputs[:position] else values[i] for position, i in enumerate(main.outputs)
         ]
 
-    def run(self, graph: int, inputs: Sequence[Any], session: Session, *, resized: bool = False) -> dict[int, Array]:
+    def run(
+        self,
+        graph: int,
+        inputs: Sequence[Any],
+        session: Session,
+        *,
+        resized: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> dict[int, Array]:
         """Runs one graph once and commits its state; returns outputs and kept tensors by index, all the caller's own.
 
         inputs: one value per graph input. resized: take inputs of any shape, as after TFLite's resize_tensor_input.
+        names: what the caller knows the inputs by, if not by their tensors' names.
         Raises as ``__call__``.
         """
         runner = self._runners[graph]
         tensors = runner.graph.tensors
         arrays = [
-            checked(value, tensors[i], resized=resized) for i, value in zip(runner.graph.inputs, inputs, strict=True)
+            checked(value, tensors[i], resized=resized, name=None if names is None else names[position])
+            for position, (i, value) in enumerate(zip(runner.graph.inputs, inputs, strict=True))
         ]
         start = time.perf_counter()
         if self._is_stateful:
@@ -246,6 +260,9 @@ class ModelSession:
     def __init__(self, model: CompiledModel, session: Session) -> None:
         self._model, self._session = model, session
 
+    def __repr__(self) -> str:
+        return f"ModelSession({self._model!r})"
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._model._call(self._session, *args, **kwargs)
 
@@ -286,12 +303,21 @@ class SignatureCall:
     """One signature of a model, ready to call with inputs by name."""
 
     def __init__(self, model: CompiledModel, key: str, session: Session) -> None:
-        found = model.graphs.signatures.get(key)
+        signatures = model.graphs.signatures
+        if not signatures:
+            raise InvalidArgument(
+                "signature", "a model with signatures", "one without any", "call the model itself: m(...)"
+            )
+        found = signatures.get(key)
         if found is None:
-            names = ", ".join(map(repr, model.graphs.signatures)) or "none: call the model itself"
-            raise InvalidArgument("signature", f"one of {names}", repr(key))
+            raise InvalidArgument("signature", f"one of {', '.join(map(repr, signatures))}", repr(key))
         self._model, self._session, self._signature = model, session, found
         self._graph = model.graphs.graphs[found.graph]
+        self._key = key
+
+    def __repr__(self) -> str:
+        takes, gives = _described(self.inputs.values()), _described(self.outputs.values())
+        return f"SignatureCall({self._key!r}, {takes} -> {gives})"
 
     @property
     def inputs(self) -> dict[str, TensorInfo]:
@@ -305,8 +331,8 @@ class SignatureCall:
         """Outputs by name. Raises as ``CompiledModel.__call__``."""
         names = {i: n for n, i in self._signature.inputs.items()}
         order = [names.get(i, self._graph.tensors[i].name) for i in self._graph.inputs]
-        inputs = named_by_position(order, (), kwargs, self._graph)
-        values = self._model.run(self._graph.index, inputs, self._session)
+        inputs = named_by_position(order, (), kwargs, self._graph, taker="the signature")
+        values = self._model.run(self._graph.index, inputs, self._session, names=order)
         return {name: values[i] for name, i in self._signature.outputs.items()}
 
 
@@ -342,6 +368,11 @@ def _own(value: Array, inputs: Sequence[Array]) -> Array:
     if not value.flags.owndata or not value.flags.writeable or any(value is a for a in inputs):
         return value.copy()
     return value
+
+
+def _described(infos: Iterable[TensorInfo]) -> str:
+    """Inputs or outputs in short: ``(image: uint8[1, 128, 128, 3])``."""
+    return f"({', '.join(f'{info.name}: {info.dtype}{list(info.shape)}' for info in infos)})"
 
 
 def _infos(graph: Graph, tensors: Sequence[int]) -> tuple[TensorInfo, ...]:

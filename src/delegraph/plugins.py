@@ -56,9 +56,11 @@ def load_delegate(
         isolate: run it in a child process, so that a crash there is a failing device and no more.
 
     Raises:
-        InvalidArgument: there is no such delegate, or it can't be used, saying what to do.
+        InvalidArgument: there is no such delegate, or it can't be used, saying what to do; options that are no mapping.
         DelegateError: with ``isolate``, its process failed to start.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise InvalidArgument("load_delegate: options", "values by name, as {'speed': 'high'}", repr(options))
     options = dict(options or {})
     spec = _spec(name_or_path)
     delegate = _created(spec, options, isolate)

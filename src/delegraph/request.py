@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,8 @@ class Wishes:
     costs: CostTable | str | os.PathLike[str] | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.devices is not None and not isinstance(self.devices, Iterable):
+            raise InvalidArgument("devices", "a device's id, or a list of ids", repr(self.devices))
         for name, known in (("numerics", NUMERICS), ("fallback", FALLBACKS), ("objective", OBJECTIVES)):
             value = getattr(self, name)
             if value not in known:
@@ -111,8 +113,7 @@ def resolved(wishes: Wishes, graphs: GraphSet) -> Request:
         tuple(name for name in slots if name in named),
         unavailable,
         wishes.numerics,
-        _pins(wishes.pins or {}, graphs, slots, "pin"),
-        _excluded(wishes.exclude or {}, graphs, slots),
+        *_pins_and_exclusions(wishes, graphs, slots),
         wishes.objective,
         machine,
         why,
@@ -142,8 +143,7 @@ def replayed(wishes: Wishes, graphs: GraphSet) -> Request:
         tuple(name for name in names if name not in costs.fallbacks),
         {},
         wishes.numerics,
-        _pins(wishes.pins or {}, graphs, names, "pin"),
-        _excluded(wishes.exclude or {}, graphs, names),
+        *_pins_and_exclusions(wishes, graphs, names),
         wishes.objective,
         costs.machine,
         _why_by_order(costs.machine.split(_AND)),
@@ -228,6 +228,22 @@ def expect_machine(name: str) -> None:
     machines = load().machines
     if name not in machines:
         raise InvalidArgument("machine", f"one of {', '.join(machines)}", repr(name))
+
+
+def _pins_and_exclusions(
+    wishes: Wishes, graphs: GraphSet, devices: Collection[str]
+) -> tuple[Pins, frozenset[tuple[int, int, str]]]:
+    """What is to run where, and what is not; no op is in both for one device."""
+    pins = _pins(wishes.pins or {}, graphs, devices, "pin")
+    excluded = _excluded(wishes.exclude or {}, graphs, devices)
+    both = sorted({(*op, device) for op, device in pins.devices.items()} & excluded)
+    if both:
+        (graph, op, device), others = both[0], len(both) - 1
+        found = f"op {op}" + (f" of graph {graph}" if graph else "") + (f" and {others} more" if others else "")
+        raise InvalidArgument(
+            f"pins and exclude for {device}", "different ops", f"{found} in both", "take them out of one"
+        )
+    return pins, excluded
 
 
 def _pins(pins: PinsLike, graphs: GraphSet, devices: Collection[str], what: str) -> Pins:

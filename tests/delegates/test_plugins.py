@@ -119,9 +119,18 @@ def test_options_reach_the_device(tmp_path: Path) -> None:
         + "DELEGATE = AddDelegate()\nAddDelegate.seen = seen\n"
     )
     dg.load_delegate(path, {"speed": "high"})
-    registry.slot(registry.resolve("adder")[0]).device()
+    registry.slot(registry.resolve("adder")[0]).opening()
     delegate = registry.loaded()[0]._delegate  # type: ignore[attr-defined]
     assert delegate.seen == [{"speed": "high"}]
+
+
+@pytest.mark.parametrize("options", ["speed=high", ["speed"], 3], ids=repr)
+def test_options_are_a_mapping(options: object) -> None:
+    with pytest.raises(
+        dg.InvalidArgument, match=r"load_delegate: options: expected values by name, as {'speed': 'high'}"
+    ):
+        dg.load_delegate(EXAMPLE, options)  # type: ignore[arg-type]
+    assert registry.loaded() == ()
 
 
 REFUSED = {

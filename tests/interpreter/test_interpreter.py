@@ -215,6 +215,10 @@ class TestDevices:
         interpreter.allocate_tensors()
         assert {row.device for row in interpreter.placement.rows} == {"reference"}
 
+    def test_devices_are_checked_as_compile_checks_them(self) -> None:
+        with pytest.raises(dg.InvalidArgument, match="devices: expected a device's id, or a list of ids, found 3"):
+            Interpreter(model_content=samples.plain(), devices=3)  # type: ignore[arg-type]
+
     def test_an_unknown_device_fails_at_once(self) -> None:
         with pytest.raises(dg.InvalidArgument, match="devices: expected one of"):
             Interpreter(model_content=samples.plain(), devices="abacus")

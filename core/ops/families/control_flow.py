@@ -6,6 +6,7 @@ stablehlo_composite,var_handle,read_variable,assign_variable}.cc.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from delegraph.core.graph.dtype import DType
@@ -21,7 +22,9 @@ def _by_called_graphs(node: Node) -> Sequence[Shape | None]:
 
 
 def _handle_shape(node: Node) -> Sequence[Shape | None]:
-    return [(1,)]
+    """As the file says, if one number fits there: LiteRT gives a handle memory whatever its shape is."""
+    shape = node.outputs[0].shape
+    return [shape if math.prod(shape) == 1 else (1,)]
 
 
 def _as_the_file_says(node: Node) -> Sequence[Shape | None]:

@@ -43,7 +43,8 @@ class OpResolverType(enum.Enum):
 class Interpreter:
     """Runs a TFLite model with the interface of ``tflite_runtime``'s class of that name. One thread at a time.
 
-    Args as there; besides: devices, as for ``delegraph.compile``.
+    Args as there; besides: devices, as for ``delegraph.compile``. num_threads and most of what is experimental is
+    checked and has no effect, as docs/interpreter.md says.
 
     Raises:
         ValueError: no model or two, a file that is no model, an argument of the wrong kind, an operator without a
@@ -77,10 +78,10 @@ class Interpreter:
         self._graphs = _build(self._loaded)
         if experimental_delegates:
             raise refused(experimental_delegates)
+        self._wishes = Wishes(devices)
         registry.resolve(devices)
         self._preserve = bool(experimental_preserve_all_tensors)
         self._compress = bool(experimental_compress_quantization_zero_points)
-        self._devices = devices
         self._model: CompiledModel | None = None
         self._session: ModelSession | None = None
         self._interpreter = Memory(self._graphs.graphs)
@@ -271,7 +272,7 @@ class Interpreter:
         if self._model is None:
             try:
                 self._model = api.compile_graphs(
-                    self._graphs, Wishes(self._devices), preserve_all_tensors=self._preserve, plan=False
+                    self._graphs, self._wishes, preserve_all_tensors=self._preserve, plan=False
                 )
             except UnsupportedOp as exc:
                 raise RuntimeError(_unresolved(exc)) from exc
@@ -296,9 +297,9 @@ def _load(path: str | os.PathLike[str] | None, content: bytes | None) -> Model:
             f"bytes; invoked with {type(content).__name__}"
         )
     try:
-        return api.load(os.fspath(path) if path else cast(bytes, content))
+        return api.load(os.fsdecode(path) if path else cast(bytes, content))  # a path may be bytes, as in LiteRT
     except OSError as exc:
-        raise ValueError(f"Could not open '{os.fspath(path or '')}'.The model allocation is null/empty") from exc
+        raise ValueError(f"Could not open '{os.fsdecode(path or '')}'.The model allocation is null/empty") from exc
     except InvalidModel as exc:
         raise ValueError(f"The model is not a valid Flatbuffer buffer: {exc}") from exc
 

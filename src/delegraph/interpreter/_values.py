@@ -12,6 +12,7 @@ import numpy as np
 
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Shape, Tensor
+from delegraph.inputs import encoded
 
 _UNALLOCATED = "Cannot set tensor: Tensor is unallocated. Try calling allocate_tensors() first"
 _FOUR_BITS = {DType.INT4: (DType.INT8, -8, 7), DType.UINT4: (DType.UINT8, 0, 15)}
@@ -97,12 +98,10 @@ def _store_four_bits(tensor: Tensor, shape: Shape, array: Array, memory: Array |
 def _strings(value: Any, array: Array) -> Array:
     if not isinstance(value, np.ndarray):
         raise ValueError(f"Passed in value type is not a numpy array, got type {type(value).__name__}.")
-    found = np.empty(array.shape, object)
-    for at, item in np.ndenumerate(array):
-        if not isinstance(item, str | bytes):
-            raise ValueError("PyBytes_AsStringAndSize() failed.")
-        found[at] = item.encode() if isinstance(item, str) else bytes(item)
-    return found
+    try:
+        return encoded(array)
+    except (TypeError, UnicodeEncodeError) as exc:
+        raise ValueError("PyBytes_AsStringAndSize() failed.") from exc
 
 
 def _type_name(array: Array) -> str:

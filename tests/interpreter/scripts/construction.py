@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def construction_sources(m: Any, models: Any, t: Any) -> None:
         t(m.Interpreter, **options)
     t(m.Interpreter, path)
     t(m.Interpreter, Path(path))
+    t(m.Interpreter, os.fsencode(path))
+    t(m.Interpreter, b"/there/is/no/such/file.tflite")
     t(m.Interpreter, model_path=path, model_content=b"")
     t(m.Interpreter, model_content=content)
     t(m.Interpreter, model_content=np.bytes_(content))

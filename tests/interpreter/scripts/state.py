@@ -91,6 +91,15 @@ def resource_variables(m: Any, models: Any, t: Any) -> None:
     t(i.get_tensor, y)
 
 
+def handles_have_the_shape_in_the_file(m: Any, models: Any, t: Any) -> None:
+    i = make(m, models.real("testdata/litert/call_once_mul.bin"))
+    t(i.allocate_tensors)
+    for subgraph in range(i.num_subgraphs()):
+        for details in i.get_tensor_details(subgraph):
+            if details["dtype"] is np.object_:
+                t.note(details)
+
+
 def streaming_resources(m: Any, models: Any, t: Any) -> None:
     i = ready(m, models.real("microwakeword_okay_nabu.tflite"))
     x, y = i.get_input_details()[0], i.get_output_details()[0]["index"]
