@@ -178,7 +178,7 @@ def main() -> int:
         start = time.perf_counter()
         books[name] = storage.measured_costs(info)
         print(f"{name}: {len(books[name].timings)} timings, {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    opened = {name: devices.slot(info).device() for name, info in infos.items()}
+    opened = {name: devices.slot(info).opening().device for name, info in infos.items()}
     rng = np.random.default_rng(0)
     rows = []
     for path in files:

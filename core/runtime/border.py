@@ -7,11 +7,14 @@ data is passed on as it is. A device that may hang is only ever called from a th
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar, cast
 
 from delegraph.core import forks
 from delegraph.core.abi.protocols import Device, Packs, Program
@@ -33,11 +36,16 @@ from delegraph.core.runtime.worker import worker_for
 
 T = TypeVar("T")
 
+log = logging.getLogger("delegraph")
+
 ASK_LIMIT_S = 60.0
 """How long a device that may hang may think about what it supports."""
 
 PREPARE_LIMIT_S = 300.0
 """How long it may compile or load."""
+
+CLOSE_LIMIT_S = 10.0
+"""How long closing may keep what is to be closed behind it waiting."""
 
 CALIBRATE_LIMIT_S = 60.0
 """How long its calibration may take, whose budget is some seconds."""
@@ -61,11 +69,46 @@ class Guard:
             self._slot.blame(self._doing, exc)
 
 
+class Holder(Protocol):
+    """What refers to an opening for later use."""
+
+    def let_go(self, opening: Opening) -> None:
+        """Forgets it, if that is the one that it holds."""
+
+
+class Opening:
+    """A device that was opened. It is closed when it was lost and nothing refers to it any more: no program, no run
+    that hangs, no call. Thread-safe."""
+
+    def __init__(self, device: Device, slot: DeviceSlot) -> None:
+        self.device = device
+        self._lock = threading.Lock()
+        self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+        self._closing = weakref.finalize(self, slot.closing, device.close)
+        self._closing.atexit = not slot.info.may_hang  # at the end there is no thread to do it on
+        forks.register(self)
+
+    def renew(self) -> None:
+        """In a child process: the device is the parent's to close."""
+        self._closing.detach()
+
+    def held_by(self, holder: Holder) -> None:
+        """Has ``holder`` told when the device is lost."""
+        with self._lock:
+            self._holders.add(holder)
+
+    def lost(self) -> None:
+        """Has everybody let go of it who is not running on it just now."""
+        with self._lock:
+            holders = list(self._holders)
+        for holder in holders:
+            holder.let_go(self)
+
+
 class DeviceSlot:
     """One device behind the border. Thread-safe.
 
-    delegate: name and version of the delegate whose device it is, for cache keys. generation: counts the openings;
-    what was loaded under an older one is stale.
+    delegate: name and version of the delegate whose device it is, for cache keys.
     """
 
     def __init__(
@@ -79,7 +122,6 @@ class DeviceSlot:
         self.info = info
         self.delegate = delegate
         self.is_floor = is_floor
-        self.generation = 0
         self._open_device = open_device
         self.renew()
         forks.register(self)
@@ -107,43 +149,44 @@ class DeviceSlot:
 
     def renew(self) -> None:
         """In a child process: nothing of the parent's device side is used."""
-        self._opening = threading.RLock()
-        self._device: Device | None = None
+        self._swapping = threading.Lock()
+        self._turn = threading.RLock()
+        self._opening: Opening | None = None
 
-    def holds(self, device: Device) -> bool:
-        """Whether that is the device which is open now."""
-        return self._device is device
+    @property
+    def current(self) -> Opening | None:
+        """The opening of now, if the device is open."""
+        return self._opening
 
-    def device(self) -> Device:
-        """The open device. Raises DelegateError when it can't be opened. Of a device that may hang this is called on a
+    def opening(self) -> Opening:
+        """The device, open. Raises DelegateError when it can't be opened. Of a device that may hang this is called on a
         worker only: ``bounded`` and ``LoadedSegment.start`` see to that."""
-        device = self._device
-        if device is not None:
-            return device
-        opening = self._opening
-        with opening:
-            device = self._device
-            if device is None:
+        found = self._opening
+        if found is not None:
+            return found
+        turn = self._turn
+        with turn:
+            found = self._opening
+            if found is None:
                 with self.guard("open"):
-                    device = self._open_device()
-                if opening is self._opening:
-                    self.generation += 1
-                    self._device = device
-                else:  # somebody gave up on this opening
-                    self.closing(device.close)
-            return device
+                    found = Opening(self._open_device(), self)
+                with self._swapping:
+                    if turn is self._turn:  # else somebody gave up on this opening
+                        self._opening = found
+            return found
 
-    def lose(self, generation: int | None = None) -> None:
+    def lose(self, opening: Opening | None = None) -> None:
         """Forgets the open device, and whoever is still opening it: the next use opens it again.
 
-        generation: the opening that failed; a newer one is left alone.
+        opening: the one that failed; a newer one is left alone. By default that of now.
         """
-        if generation is not None and generation != self.generation:
-            return
-        device, self._device = self._device, None
-        self._opening = threading.RLock()
-        if device is not None:
-            self.closing(device.close)
+        with self._swapping:
+            lost = self._opening
+            if opening is not None and opening is not lost:
+                return
+            self._opening, self._turn = None, threading.RLock()
+        if lost is not None:
+            lost.lost()  # the last one to refer to it closes it
 
     def closing(self, close: Callable[[], None]) -> None:
         """Closes something of the device; what it raises is of no use to anybody. Never waits for one that may hang."""
@@ -154,35 +197,38 @@ class DeviceSlot:
 
         if self.info.may_hang:
             with suppress(RuntimeError):  # no thread any more: the process ends, or is out of them
-                worker_for(f"{self.resource}, closing").submit(quietly)
+                worker_for(f"{self.resource}, closing").submit(quietly, CLOSE_LIMIT_S)
         else:
             quietly()
 
-    def bounded(self, doing: str, task: Callable[[], T], limit_s: float) -> T:
-        """What ``task`` returns. Of a device that may hang it runs on another thread, which is left alone after
-        ``limit_s`` seconds.
+    def bounded(self, doing: str, task: Callable[[Opening], T], limit_s: float) -> T:
+        """What ``task`` returns, which is handed the open device. Of a device that may hang it runs on another thread,
+        which is left alone after ``limit_s`` seconds.
 
         Raises:
             DelegateError: of this device, whatever the task raises; TIMEOUT when it has not ended in time.
         """
-        generation = self.generation + (self._device is None)  # that of the device which the task uses
+        used: list[Opening] = []
+
+        def on_device() -> T:
+            used.append(self.opening())
+            return task(used[0])
+
         try:
             with self.guard(doing):
-                return task() if not self.info.may_hang else self._watched(doing, task, limit_s)
+                if not self.info.may_hang:
+                    return on_device()
+                ticket = worker_for(f"{self.resource}, preparing").submit(on_device, limit_s)
+                try:
+                    return cast(T, ticket.result(limit_s))
+                except TimeoutError:
+                    self.lose(used[0] if used else None)
+                    ticket.worker.abandon(ticket)
+                    raise DelegateError(self.id, ErrorCode.TIMEOUT, f"{doing}: not ended in {limit_s:.0f} s") from None
         except DelegateError as exc:
-            if exc.code is ErrorCode.DEVICE_LOST:
-                self.lose(generation)
+            if exc.code is ErrorCode.DEVICE_LOST and used:
+                self.lose(used[0])
             raise
-
-    def _watched(self, doing: str, task: Callable[[], T], limit_s: float) -> T:
-        ticket = worker_for(f"{self.resource}, preparing").submit(task, limit_s)
-        try:
-            found: T = ticket.result(limit_s)
-            return found
-        except TimeoutError:
-            ticket.worker.abandon(ticket)
-            self.lose()
-            raise DelegateError(self.id, ErrorCode.TIMEOUT, f"{doing}: not ended in {limit_s:.0f} s") from None
 
     def guard(self, doing: str) -> Guard:
         """Turns whatever is raised inside into a DelegateError of this device."""
@@ -209,59 +255,108 @@ class DeviceSlot:
         health: where that is noted. While it wants the device left alone, the device is not asked, and that is the
         error. The floor is always asked.
         """
-        noted = nullcontext() if health is None or self.is_floor else health.trying(self.id, "ask")
         try:
-            with noted:
-                answers = self.bounded("supports", lambda: list(self.device().supports(view)), ASK_LIMIT_S)
+            with self._noted(health):
+                answers = self.bounded("supports", lambda it: list(it.device.supports(view)), ASK_LIMIT_S)
                 self._expect(len(answers) == len(view.nodes), "supports", len(view.nodes), f"{len(answers)} answers")
-                self._expect(all(isinstance(a, Support) for a in answers), "supports", "Support values", "others")
+                for answer in answers:
+                    self._expect_support("supports", answer)
         except DelegateError as exc:
             return [Support(Verdict.NO, FAILED, str(exc))] * len(view.nodes), exc
         return answers, None
 
+    def checked(self, segment: Segment, health: Health | None = None) -> Support:
+        """The device's answer for the whole segment.
+
+        health: as for ``asked``.
+
+        Raises:
+            DelegateError: it failed to answer.
+        """
+        with self._noted(health):
+            answer = self.bounded("check", lambda it: it.device.check(segment), ASK_LIMIT_S)
+            self._expect_support("check", answer)
+            return answer
+
     def check(self, segment: Segment) -> Support:
-        """The device's answer for the whole segment."""
+        """As ``checked``; a device that fails to answer refuses, with the constraint FAILED."""
         try:
-            answer = self.bounded("check", lambda: self.device().check(segment), ASK_LIMIT_S)
-            self._expect(isinstance(answer, Support), "check", "a Support", type(answer).__name__)
+            return self.checked(segment)
         except DelegateError as exc:
             return Support(Verdict.NO, FAILED, str(exc))
-        return answer
+
+    def _noted(self, health: Health | None) -> AbstractContextManager[None]:
+        return nullcontext() if health is None or self.is_floor else health.trying(self.id, "ask")
+
+    def _expect_support(self, method: str, answer: object) -> None:
+        self._expect(isinstance(answer, Support), method, "a Support", type(answer).__name__)
+        assert isinstance(answer, Support)
+        for name in ("constraint", "reason", "advice"):
+            text = getattr(answer, name)
+            self._expect(isinstance(text, str), method, f"a Support with a {name} of text", type(text).__name__)
+        self._expect(isinstance(answer.verdict, Verdict), method, "a Support with a Verdict", answer.verdict)
 
     def estimate(self, view: GraphView) -> Sequence[Estimate | None]:
         """The device's own costs; all None when it has none, or fails to say."""
         try:
-            found = self.bounded("estimate", lambda: list(self.device().estimate(view)), ASK_LIMIT_S)
+            found = self.bounded("estimate", lambda it: list(it.device.estimate(view)), ASK_LIMIT_S)
             self._expect(len(found) == len(view.nodes), "estimate", len(view.nodes), len(found))
+            for estimate in found:
+                self._expect_estimate(estimate)
             return found
-        except DelegateError:
+        except DelegateError as exc:
+            log.warning("%s has failed to estimate, its costs are predicted instead: %s", self.id, exc.message)
             return [None] * len(view.nodes)
+
+    def _expect_estimate(self, found: object) -> None:
+        self._expect(found is None or isinstance(found, Estimate), "estimate", "an Estimate", type(found).__name__)
+        if isinstance(found, Estimate):
+            for name in ("time_ns", "energy_nj"):
+                figure = getattr(found, name)
+                is_sound = isinstance(figure, int) and 0 <= figure < 1 << 63
+                self._expect(is_sound, "estimate", f"{name} in [0, 2^63)", repr(figure))
 
     @property
     def estimates_segments(self) -> bool:
         """Whether the device has an idea of its own what a segment as one costs."""
         try:
-            own = self.bounded("open", lambda: self.device().estimate_segment, ASK_LIMIT_S)
-        except DelegateError:
+            own = self.bounded("open", lambda it: it.device.estimate_segment, ASK_LIMIT_S)
+        except DelegateError as exc:
+            log.warning("%s can't be asked what segments cost: %s", self.id, exc.message)
             return False
         return getattr(own, "__func__", None) is not Device.estimate_segment
 
     def estimate_segment(self, segment: Segment) -> Estimate | None:
         """The device's own cost of a segment; None when it has none, or fails to say."""
         try:
-            found = self.bounded("estimate", lambda: self.device().estimate_segment(segment), ASK_LIMIT_S)
-            self._expect(found is None or isinstance(found, Estimate), "estimate", "an Estimate", type(found).__name__)
+            found = self.bounded("estimate", lambda it: it.device.estimate_segment(segment), ASK_LIMIT_S)
+            self._expect_estimate(found)
             return found
-        except DelegateError:
+        except DelegateError as exc:
+            log.warning("%s has failed to estimate a segment: %s", self.id, exc.message)
             return None
 
     def compile(self, segment: Segment, packs: Packs, options: Options) -> Artifact:
         """Raises DelegateError."""
-        artifact = self.bounded("compile", lambda: self.device().compile(segment, packs, options), PREPARE_LIMIT_S)
-        self._expect(isinstance(artifact, Artifact), "compile", "an Artifact", type(artifact).__name__)
-        is_bytes = isinstance(artifact.payload, bytes | bytearray | memoryview)
-        self._expect(is_bytes, "compile", "an artifact of bytes", type(artifact.payload).__name__)
-        return artifact
+        return self.bounded("compile", lambda it: self.compiled(it, segment, packs, options), PREPARE_LIMIT_S)
+
+    def compiled(self, opening: Opening, segment: Segment, packs: Packs, options: Options) -> Artifact:
+        """As ``compile``, on the caller's thread: for what is bounded already."""
+        with self.guard("compile"):
+            deadline = time.monotonic() + PREPARE_LIMIT_S
+            artifact = opening.device.compile(segment, packs, options, deadline=deadline)
+            self._expect(isinstance(artifact, Artifact), "compile", "an Artifact", type(artifact).__name__)
+            payload, names = artifact.payload, artifact.packs
+            self._expect(
+                isinstance(artifact.format, str), "compile", "a format of text", type(artifact.format).__name__
+            )
+            is_bytes = isinstance(payload, bytes | bytearray) or (
+                isinstance(payload, memoryview) and payload.contiguous
+            )
+            self._expect(is_bytes, "compile", "an artifact of contiguous bytes", type(payload).__name__)
+            is_named = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+            self._expect(is_named, "compile", "a tuple of names of packs", repr(names)[:80])
+            return artifact
 
     def load(self, device: Device, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
         """device: what ``device`` returned, whose program it is to be. Raises DelegateError."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from delegraph.core import forks
 from delegraph.core.abi.values import DelegateError, ErrorCode
@@ -22,6 +22,22 @@ Doing = Literal["run", "build", "ask", "calibrate"]
 """What a device failed at; building is compiling and loading, asking is what it supports."""
 
 
+Part = Hashable
+"""What tells a part of a device's work from the others, such as a segment."""
+
+FORGET_S = 600.0
+"""What failed and was not tried again for so long is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Something that a device is left alone with for a while; part: with that alone."""
+
+    device: str
+    doing: Doing
+    part: Part = None
+
+
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
@@ -34,12 +50,13 @@ class Health:
 
     After its n-th failure in a row a device is left alone for ``FIRST_S · 2^(n-1)`` seconds, at most ``LONGEST_S``, but
     for TIMES_AS_LONG what the failure took; what ends well clears that. What it failed at is told apart: a device that
-    fails to build one segment still runs the others. clock: seconds, monotonic.
+    fails to build one segment still runs the others. And so is the part of its work: what always fails is tried ever
+    more rarely while the rest of it goes well, which clears the device, not the part. clock: seconds, monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._records: dict[Doing, dict[str, _Record]] = {doing: {} for doing in get_args(Doing)}
+        self._records: dict[Rest, _Record] = {}
         self.renew()
         forks.register(self)
 
@@ -47,27 +64,42 @@ class Health:
         """In a child process: another thread may have held the lock."""
         self._lock = threading.Lock()
 
-    def failed(self, device: str, why: str, *, doing: Doing = "run", took_s: float = 0.0) -> float:
-        """Notes a failure; returns for how many seconds the device is left alone."""
+    def failed(self, device: str, why: str, *, doing: Doing = "run", took_s: float = 0.0, part: Part = None) -> float:
+        """Notes a failure; returns for how many seconds the device, or that part of its work, is left alone."""
         with self._lock:
-            record = self._records[doing].setdefault(device, _Record())
-            record.failures += 1
-            doublings = min(record.failures - 1, 64)  # far beyond LONGEST_S, and not yet beyond what a float holds
-            pause = max(min(LONGEST_S, FIRST_S * 2.0**doublings), TIMES_AS_LONG * took_s)
-            record.until, record.why = self._clock() + pause, why
-            return pause
+            self._forget_old()
+            return max(self._failed(rest, why, took_s) for rest in {Rest(device, doing), Rest(device, doing, part)})
 
-    def worked(self, device: str, *, doing: Doing = "run") -> None:
+    def _failed(self, rest: Rest, why: str, took_s: float) -> float:
+        record = self._records.setdefault(rest, _Record())
+        record.failures += 1
+        doublings = min(record.failures - 1, 64)  # far beyond LONGEST_S, and not yet beyond what a float holds
+        pause = max(min(LONGEST_S, FIRST_S * 2.0**doublings), TIMES_AS_LONG * took_s)
+        record.until, record.why = self._clock() + pause, why
+        return pause
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        for rest in [rest for rest, record in self._records.items() if record.until + FORGET_S < now]:
+            del self._records[rest]
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no device has failed since it last worked."""
+        return not self._records
+
+    def worked(self, device: str, *, doing: Doing = "run", part: Part = None) -> None:
         """Notes what ended well."""
-        records = self._records[doing]
-        if device in records:  # the usual case takes no lock
+        if self._records:  # the usual case takes no lock
             with self._lock:
-                records.pop(device, None)
+                self._records.pop(Rest(device, doing), None)
+                self._records.pop(Rest(device, doing, part), None)
 
     def forget(self, device: str) -> None:
         """Notes that another device has that id now."""
-        for doing in self._records:
-            self.worked(device, doing=doing)
+        with self._lock:
+            for rest in [rest for rest in self._records if rest.device == device]:
+                del self._records[rest]
 
     @contextmanager
     def trying(self, device: str, doing: Doing) -> Iterator[None]:
@@ -87,18 +119,32 @@ class Health:
             raise
         self.worked(device, doing=doing)
 
-    def quarantine(self, device: str, doing: Doing = "run") -> str:
-        """Why nothing is to be run (or done otherwise) on the device now, or "" when it may be used."""
-        record = self._records[doing].get(device)  # the usual case takes no lock
-        return "" if record is None else self._why(record)
+    def quarantine(self, device: str, doing: Doing = "run", part: Part = None) -> str:
+        """Why nothing is to be run (or done otherwise) on the device now, or not that part of it; "" when it may be."""
+        rest = resting(self.active(), device, (doing,), part)
+        return "" if rest is None else self.why(rest)
 
-    def resting(self) -> dict[str, str]:
-        """Device → why nothing is to be built for it now: it failed to build, or to run."""
+    def active(self) -> frozenset[Rest]:
+        """What devices are left alone with now."""
+        if not self._records:  # the usual case takes no lock
+            return frozenset()
         with self._lock:
-            found = [*self._records["run"].items(), *self._records["build"].items()]
-        return {device: why for device, record in found if (why := self._why(record))}
+            now = self._clock()
+            return frozenset(rest for rest, record in self._records.items() if record.until > now)
 
-    def _why(self, record: _Record) -> str:
+    def why(self, rest: Rest) -> str:
+        """Why that is left alone now, or "" when it may be tried."""
         with self._lock:
-            left = record.until - self._clock()
-            return f"in quarantine for another {left:.1f} s after: {record.why}" if left > 0 else ""
+            record = self._records.get(rest)
+            left = 0.0 if record is None else record.until - self._clock()
+            return f"in quarantine for another {left:.1f} s after: {record.why}" if record and left > 0 else ""
+
+
+def resting(active: Collection[Rest], device: str, doings: Sequence[Doing], part: Part = None) -> Rest | None:
+    """What the device is left alone with of these doings: all of it, or that part; None where it may be used."""
+    if active:
+        for doing in doings:
+            for rest in (Rest(device, doing), Rest(device, doing, part)):
+                if rest in active:
+                    return rest
+    return None

@@ -8,16 +8,18 @@ behind it is planned when its shapes are known (``Plan.late``).
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from delegraph.core.abi.values import Cut, DelegateError, ErrorCode, Segment
+from delegraph.core.abi.values import Cut, DelegateError, Segment
 from delegraph.core.errors import InternalError
 from delegraph.core.graph.graph import Graph, Op
 from delegraph.core.ops import registry
 from delegraph.core.ops.nodes import infer_op, node_of, spec_of
 from delegraph.core.ops.opdef import Kernel, Node, OpDef, TensorSpec, blamed_on
 from delegraph.core.ops.support import node_support
+from delegraph.core.runtime.health import Rest
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.memory import MemoryPlan, Usage, plan_memory
 
@@ -79,7 +81,8 @@ class Plan:
     """Steps in order. specs: what was known of every tensor. arena: offsets of tensors that cross from a segment to
     another step. drop: for each step the values that nothing behind it reads. late: ops that have to wait for the
     results of this plan before they can be planned; needed: tensors that they or the caller read from it. left_alone:
-    devices that would have had a part of it, but were in quarantine when it was made. decision: as in ``Cuts``.
+    what devices would have had a part of it with, but were in quarantine with when it was made, or failed at while it
+    was. decision: as in ``Cuts``.
     """
 
     graph: Graph
@@ -89,7 +92,7 @@ class Plan:
     drop: tuple[tuple[int, ...], ...]
     late: tuple[Op, ...]
     needed: tuple[int, ...]
-    left_alone: frozenset[str] = frozenset()
+    left_alone: frozenset[Rest] = frozenset()
     decision: object = None
 
     @property
@@ -123,10 +126,11 @@ Excluded = frozenset[tuple[int, str]]
 @dataclass(frozen=True, slots=True, eq=False)
 class Cuts:
     """Pieces of a plan's ops, in an order in which they can run. decision: what they come from, for whoever made them:
-    the plan keeps it and does not look at it."""
+    the plan keeps it and does not look at it. left_alone: what devices failed to answer, or were not asked."""
 
     pieces: Sequence[Cut]
     decision: object = None
+    left_alone: frozenset[Rest] = frozenset()
 
 
 Cutter = Callable[[Graph, Sequence[Node], frozenset[int], Excluded], Cuts]
@@ -138,22 +142,28 @@ Loader = Callable[[Segment, str], LoadedSegment]
 FailureHook = Callable[[str, Segment, DelegateError], None]
 """Told of each failure: (moment: "compile" or "run", segment, error). Raises where falling back is not wanted."""
 
+NotBuilt = Callable[[Segment, DelegateError, float], Rest | None]
+"""(segment, error, seconds that it took) → what the device is left alone with for it, None where it only refused.
+Raises where falling back is not wanted."""
+
+Resting = Callable[[Segment, str], Rest | None]
+"""(segment, device) → what the device is left alone with now, so that the segment is not to be built for it."""
+
 CallShapes = Callable[[Node], Sequence[tuple[int, ...] | None] | None]
 """Output shapes of a control-flow op, from planning the graphs it calls; None for an op that is not control flow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """What ``make_plan`` is handed by the composition: how to cut, to load, and to ask about called graphs. resting:
-    device → why it is left alone for now, and nothing is built for it."""
+    """What ``make_plan`` is handed by the composition: how to cut, to load, and to ask about called graphs."""
 
     cut: Cutter
     load: Loader
     call_shapes: CallShapes
-    on_failure: FailureHook
+    not_built: NotBuilt
+    resting: Resting
     trust_variables: bool = True
     excluded: Excluded = frozenset()
-    resting: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,11 +284,11 @@ def _opdef(op: Op) -> OpDef:
 
 def _steps(
     graph: Graph, nodes: Sequence[Node], specs: Specs, needed: frozenset[int], planner: Planner
-) -> tuple[tuple[Step, ...], frozenset[str], object]:
-    """The steps, each segment loaded; the devices that were left alone; the decision behind the steps. Where a device
+) -> tuple[tuple[Step, ...], frozenset[Rest], object]:
+    """The steps, each segment loaded; what devices were left alone with; the decision behind the steps. Where a device
     fails to take a segment, its ops are cut again without it."""
     excluded = planner.excluded
-    left_alone: set[str] = set()
+    left_alone: set[Rest] = set()
     while True:
         cuts = planner.cut(graph, nodes, needed, excluded)
         steps: list[Step] = []
@@ -287,18 +297,22 @@ def _steps(
                 steps.append(_host_step(cut.nodes[0]))
                 continue
             segment = make_segment(graph, cut.nodes, specs, read_after)
-            try:
-                if cut.device in planner.resting:
-                    left_alone.add(cut.device)
-                    raise DelegateError(cut.device, ErrorCode.UNSUPPORTED, planner.resting[cut.device])
-                steps.append(SegmentStep(segment, planner.load(segment, cut.device)))
-            except DelegateError as exc:
-                planner.on_failure("compile", segment, exc)
-                refused = nodes if cut.device in left_alone else cut.nodes
-                excluded |= {(node.op.index, cut.device) for node in refused}
-                break
+            rest = planner.resting(segment, cut.device)
+            if rest is None:
+                start = time.monotonic()
+                try:
+                    steps.append(SegmentStep(segment, planner.load(segment, cut.device)))
+                    continue
+                except DelegateError as exc:
+                    rest = planner.not_built(segment, exc, time.monotonic() - start)
+                    refused: Sequence[Node] = cut.nodes
+            else:
+                refused = nodes if rest.part is None else cut.nodes
+            left_alone |= {rest} if rest is not None else set()
+            excluded |= {(node.op.index, cut.device) for node in refused}
+            break
         else:
-            return tuple(steps), frozenset(left_alone), cuts.decision
+            return tuple(steps), frozenset(left_alone) | cuts.left_alone, cuts.decision
 
 
 def _read_after(cuts: Sequence[Cut], needed: frozenset[int]) -> list[set[int]]:

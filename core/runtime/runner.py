@@ -9,10 +9,13 @@ the same ops and inputs, in fresh memory) and run there; that plan is kept for t
 from __future__ import annotations
 
 import itertools
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +28,8 @@ from delegraph.core.graph.graph import Array, Graph, GraphSet, Shape
 from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import Node, TensorSpec, blamed_on
 from delegraph.core.runtime import control
-from delegraph.core.runtime.health import Health
-from delegraph.core.runtime.loaded import LoadedSegment, WatchedRun
+from delegraph.core.runtime.health import Doing, Health, Part, Rest, resting
+from delegraph.core.runtime.loaded import IDLE_KEPT, LoadedSegment, NotRunError, WatchedRun
 from delegraph.core.runtime.plan import (
     Cutter,
     FailureHook,
@@ -43,6 +46,9 @@ from delegraph.core.runtime.state import Overlay
 
 PLANS_KEPT = 8
 """Plans per graph and stage, least recently used dropped."""
+
+SHAPES_KEPT = 64
+"""Shapes of inputs per graph for which those of its outputs are remembered."""
 
 RUN_TIMEOUT_S = 60.0
 """How long a run on a watched device may take."""
@@ -64,15 +70,36 @@ class _Planned:
     began: int = 0
     idle: list[Array] = field(default_factory=list)
     late: _PlanCache = field(default_factory=lambda: _PlanCache())
-    instead: _PlanCache = field(default_factory=lambda: _PlanCache())
+    instead: _PlanCache = field(default_factory=lambda: _PlanCache(math.inf))  # one for each step at most
 
     def arena(self) -> Array:
-        """Memory for the tensors that cross between steps, for one run, which puts it among ``idle`` if it ends well:
-        what failed may still write to it."""
+        """Memory for the tensors that cross between steps, for one run, which gives it back if it ends well."""
         try:
             return self.idle.pop()
         except IndexError:
-            return host.allocate(self.plan.arena.size_bytes).memory
+            return self.fresh_arena()
+
+    def fresh_arena(self) -> Array:
+        return host.allocate(self.plan.arena.size_bytes).memory
+
+    def give_back(self, arena: Array) -> None:
+        if len(self.idle) < IDLE_KEPT:
+            self.idle.append(arena)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One run of a plan. arena: where segments on unwatched devices put what later steps read."""
+
+    planned: _Planned
+    values: Values
+    state: Overlay
+    trusts_variables: bool
+    arena: Array
+
+    @property
+    def plan(self) -> Plan:
+        return self.planned.plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,14 +117,15 @@ class _Pending:
 
     position: int
     step: SegmentStep
-    run: WatchedRun
+    watched: WatchedRun
 
 
 class _PlanCache:
-    """Least recently used plans by key. Thread-safe; a plan that two threads miss at once is made once, and nobody
-    waits for a plan of another key."""
+    """Plans by key, at most ``kept`` of them, the most recently used. Thread-safe; a plan that two threads miss at once
+    is made once, and nobody waits for a plan of another key."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: float = PLANS_KEPT) -> None:
+        self._kept = kept
         self._plans: OrderedDict[object, _Planned] = OrderedDict()
         self._makers: dict[object, threading.RLock] = {}
         self.renew()
@@ -116,14 +144,18 @@ class _PlanCache:
             maker = self._makers.setdefault(key, threading.RLock())
         with maker:
             found = self._found(key)
-            if found is None:
+            if found is not None:
+                return found
+            try:
                 found = _Planned(make())
                 with self._lock:
                     self._plans[key] = found
-                    self._makers.pop(key, None)
-                    if len(self._plans) > PLANS_KEPT:
+                    if len(self._plans) > self._kept:
                         self._plans.popitem(last=False)
-        return found
+                return found
+            finally:
+                with self._lock:
+                    self._makers.pop(key, None)
 
     def _found(self, key: object) -> _Planned | None:
         with self._lock:
@@ -176,7 +208,7 @@ class GraphRunner:
         self.keep = keep | frozenset(graph.outputs)
         self._runners = runners
         self._plans = _PlanCache()
-        self._output_shapes: dict[object, list[Shape | None]] = {}
+        self._output_shapes: OrderedDict[object, list[Shape | None]] = OrderedDict()
         self.trusts_variables = True
         """Whether the file's shapes of variables have held so far."""
 
@@ -196,10 +228,13 @@ class GraphRunner:
     def output_shapes(self, shapes: Sequence[Shape], *, trust_variables: bool = True) -> list[Shape | None]:
         """Shapes of the outputs for these input shapes; None where data decides."""
         key = (tuple(tuple(s) for s in shapes), trust_variables)
-        if key not in self._output_shapes:
+        found = self._output_shapes.get(key)
+        if found is None:
             planner = self._runners.planner(trust_variables)
-            self._output_shapes[key] = infer_outputs(self.graph, self._input_specs(shapes), planner)
-        return self._output_shapes[key]
+            found = self._output_shapes[key] = infer_outputs(self.graph, self._input_specs(shapes), planner)
+            if len(self._output_shapes) > SHAPES_KEPT:
+                self._output_shapes.popitem(last=False)
+        return found
 
     def run(self, inputs: Sequence[Array], state: Overlay, *, trust_variables: bool = True) -> Values:
         """Runs the graph once. inputs: one array per graph input, of the tensor's dtype.
@@ -223,7 +258,7 @@ class GraphRunner:
     def _current(self, plans: _PlanCache, key: object, make: Callable[[], Plan]) -> _Planned:
         """The plan of that key, made anew when a device that was left alone for it may be used again."""
         found = plans.get(key, make)
-        if found.plan.left_alone and not found.plan.left_alone <= self._runners.health.resting().keys():
+        if any(not self._runners.health.why(rest) for rest in found.plan.left_alone):
             plans.drop(key, found)
             found = plans.get(key, make)
         return found
@@ -238,7 +273,11 @@ class GraphRunner:
                 self._runners.planner(trust_variables),
             )
 
-        return self._current(self._plans, (shapes, trust_variables), make)
+        found = self._current(self._plans, (shapes, trust_variables), make)
+        resting = self._runners.resting(found.plan)
+        if resting:  # while devices of it are left alone, a plan without them
+            found = self._current(self._plans, (shapes, trust_variables, resting), make)
+        return found
 
     def _planned_late(self, planned: _Planned, values: Values, trust_variables: bool) -> _Planned:
         """The plan of the ops that had to wait, now that every shape in ``values`` is known."""
@@ -255,131 +294,114 @@ class GraphRunner:
 
         return self._current(planned.late, key, make)
 
-    def _run(self, planned: _Planned, values: Values, state: Overlay, trust_variables: bool) -> None:
+    def _run(self, planned: _Planned, values: Values, state: Overlay, trusts_variables: bool) -> None:
         while True:
             planned.began = next(self._runners.clock)
-            arena = planned.arena()
-            self._run_steps(planned, arena, values, state, trust_variables)
-            planned.idle.append(arena)
+            run = _Run(planned, values, state, trusts_variables, planned.arena())
+            self._run_steps(run)
+            planned.give_back(run.arena)
             if not planned.plan.late:
                 return
-            planned = self._planned_late(planned, values, trust_variables)
+            planned = self._planned_late(planned, values, trusts_variables)
 
-    def _run_steps(
-        self, planned: _Planned, arena: Array, values: Values, state: Overlay, trust_variables: bool
-    ) -> None:
+    def _run_steps(self, run: _Run) -> None:
         """Steps in order; those of watched devices go on beside the others until something reads their results."""
-        plan = planned.plan
         under_way: list[_Pending] = []
 
         def settle(tensors: Container[int] | None) -> None:
             """Finishes the runs that make one of these tensors; None: all."""
-            for run in list(under_way):
-                if tensors is None or any(i in tensors for i in run.step.segment.outputs):
-                    under_way.remove(run)
-                    self._finish(planned, run, values, state, trust_variables)
+            for pending in list(under_way):
+                if tensors is None or any(i in tensors for i in pending.step.segment.outputs):
+                    under_way.remove(pending)
+                    self._finish(run, pending)
 
-        for position, step in enumerate(plan.steps):
+        for position, step in enumerate(run.plan.steps):
             if under_way:
                 settle(reads(step))
             if isinstance(step, SegmentStep):
-                started = self._run_segment(planned, position, step, arena, values, state, trust_variables)
+                started = self._run_segment(run, position, step)
                 if started is not None:
                     under_way.append(started)
                     if step.segment.variables:  # a later step may read the state
                         settle(None)
             elif isinstance(step, HostStep):
-                self._run_host(plan, step, values, state)
+                self._run_host(run.plan, step, run.values, run.state)
             else:
                 settle(None)  # what a called graph or a resource op does must come after it
-                self._run_control(plan, step.node, values, state, trust_variables)
-            for i in plan.drop[position]:
-                values.pop(i, None)
+                self._run_control(run.plan, step.node, run.values, run.state, run.trusts_variables)
+            for i in run.plan.drop[position]:
+                run.values.pop(i, None)
         settle(None)
 
-    def _run_segment(
-        self,
-        planned: _Planned,
-        position: int,
-        step: SegmentStep,
-        arena: Array,
-        values: Values,
-        state: Overlay,
-        trust_variables: bool,
-    ) -> _Pending | None:
+    def _run_segment(self, run: _Run, position: int, step: SegmentStep) -> _Pending | None:
         """Runs a segment now, or starts it on a watched device and returns what to wait for."""
-        plan, loaded = planned.plan, step.loaded
-        inputs = [values[i] if i in values else self._value(plan, values, i, state) for i in step.segment.inputs]
-        if self._runners.health.quarantine(loaded.slot.id) and self._runners.may_fall_back:
-            self._run_instead(planned, position, step, inputs, values, state, trust_variables)
+        plan, values, loaded = run.plan, run.values, step.loaded
+        inputs = [values[i] if i in values else self._value(plan, values, i, run.state) for i in step.segment.inputs]
+        may_fall_back, health = self._runners.may_fall_back, self._runners.health
+        if may_fall_back and not health.is_calm and health.quarantine(step.device, part=part_of(step.segment)):
+            self._run_instead(run, position, step, inputs)
             return None
+        start = time.monotonic()
         try:
             if loaded.is_watched:
-                run = loaded.start(inputs, self._runners.timeout_s)
-                return _Pending(position, step, run)
+                watched = loaded.start(inputs, self._runners.timeout_s, insists=not may_fall_back)
+                return _Pending(position, step, watched)
             offsets = plan.arena.offsets
             results = [
-                _room(shape, dtype, arena, offsets.get(i))
+                _room(shape, dtype, run.arena, offsets.get(i))
                 for i, (shape, dtype) in zip(loaded.delivered, loaded.made, strict=True)
             ]
             loaded.run(inputs, results)
         except DelegateError as exc:
-            self._failed(planned, position, step, inputs, exc, values, state, trust_variables)
+            if not loaded.is_watched:
+                run.arena = run.planned.fresh_arena()  # what failed may still write to the old one
+            self._failed(run, position, step, inputs, exc, time.monotonic() - start)
             return None
-        self._deliver(step, results, values, state)
+        self._deliver(run, step, results)
         return None
 
-    def _finish(self, planned: _Planned, run: _Pending, values: Values, state: Overlay, trust_variables: bool) -> None:
+    def _finish(self, run: _Run, pending: _Pending) -> None:
+        position, step, watched = pending.position, pending.step, pending.watched
         try:
-            results = run.run.finish()
+            results = watched.finish()
+        except NotRunError:
+            self._run_instead(run, position, step, watched.inputs)
         except DelegateError as exc:
-            self._failed(planned, run.position, run.step, run.run.inputs, exc, values, state, trust_variables)
-            return
-        self._deliver(run.step, results, values, state)
+            self._failed(run, position, step, watched.inputs, exc, watched.took_s)
+        else:
+            self._deliver(run, step, results)
 
-    def _deliver(self, step: SegmentStep, results: Sequence[Array], values: Values, state: Overlay) -> None:
-        segment = step.segment
-        self._runners.health.worked(step.device)
-        values.update(zip(segment.outputs, results, strict=False))
+    def _deliver(self, run: _Run, step: SegmentStep, results: Sequence[Array]) -> None:
+        segment, health = step.segment, self._runners.health
+        if not health.is_calm:
+            health.worked(step.device, part=part_of(segment))
+        run.values.update(zip(segment.outputs, results, strict=False))
         for i, value in zip(segment.variables, results[len(segment.outputs) :], strict=True):
-            state.write(("tensor", self.graph.index, i), value)
+            run.state.write(("tensor", self.graph.index, i), value)
 
     def _failed(
         self,
-        planned: _Planned,
+        run: _Run,
         position: int,
         step: SegmentStep,
         inputs: Sequence[Array],
         error: DelegateError,
-        values: Values,
-        state: Overlay,
-        trust_variables: bool,
+        took_s: float,
     ) -> None:
         """A segment failed in the run: note it, and run it elsewhere on the same inputs."""
-        slot = step.loaded.slot
-        if slot.is_floor:
+        if step.loaded.slot.is_floor:
             raise error
-        if error.code in (ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT):
-            slot.lose(step.loaded.generation)
-        self._runners.health.failed(slot.id, str(error))
-        self._runners.on_failure("run", step.segment, error)
-        self._run_instead(planned, position, step, inputs, values, state, trust_variables)
+        self._runners.health.failed(step.device, str(error), took_s=took_s, part=part_of(step.segment))
+        self._runners.tell("run", step.segment, error)
+        self._run_instead(run, position, step, inputs)
 
-    def _run_instead(
-        self,
-        planned: _Planned,
-        position: int,
-        step: SegmentStep,
-        inputs: Sequence[Array],
-        values: Values,
-        state: Overlay,
-        trust_variables: bool,
-    ) -> None:
-        """Runs a segment's ops on the other devices, by a plan of their own that is kept."""
-        segment, plan = step.segment, planned.plan
+    def _run_instead(self, run: _Run, position: int, step: SegmentStep, inputs: Sequence[Array]) -> None:
+        """Runs a segment's ops on the other devices, by a plan of their own that is kept: in the runs that find the
+        device failing. The next ones have a plan without it."""
+        segment, plan = step.segment, run.plan
 
         def make() -> Plan:
-            planner = self._runners.planner(trust_variables)
+            planner = self._runners.planner(run.trusts_variables)
             excluded = planner.excluded | {(node.op.index, step.device) for node in segment.nodes}
             known = {i: spec for i, spec in plan.specs.items() if i in segment.inputs or spec.value is not None}
             return make_plan(
@@ -390,10 +412,14 @@ class GraphRunner:
                 replace(planner, excluded=excluded),
             )
 
-        found = self._current(planned.instead, position, make)
-        own: Values = dict(zip(segment.inputs, inputs, strict=True))
-        self._run(found, own, state, trust_variables)
-        values.update({i: self._value(plan, own, i, state) for i in segment.outputs})
+        found = self._current(run.planned.instead, position, make)
+        own: Values = {
+            i: value
+            for i, value in zip(segment.inputs, inputs, strict=True)
+            if i not in segment.variables  # the state has it, and what the first of several pieces makes of it
+        }
+        self._run(found, own, run.state, run.trusts_variables)
+        run.values.update({i: self._value(plan, own, i, run.state) for i in segment.outputs})
 
     def _run_host(self, plan: Plan, step: HostStep, values: Values, state: Overlay) -> None:
         operands = [None if i < 0 else self._value(plan, values, i, state) for i in step.op.inputs]
@@ -456,11 +482,14 @@ class Runners:
     ) -> None:
         self.graphs = graphs
         self.health, self.may_fall_back, self.timeout_s = health, may_fall_back, timeout_s
-        self.on_failure = on_failure
+        self._on_failure = on_failure
+        self._told: set[str] = set()
+        """Devices whose failures were told: that they are left alone afterwards is no news."""
         self.clock = itertools.count(1)
         """Numbers runs of plans, to tell the last one."""
         self._load = load
-        self._planner = Planner(cut, self._built, lambda node: self._call_shapes(node, True), self._not_built)
+        call_shapes = partial(self._call_shapes, trust_variables=True)
+        self._planner = Planner(cut, self._built, call_shapes, self._not_built, partial(self._resting, frozenset()))
         self._runners = tuple(
             GraphRunner(graph, self, (keep or {}).get(graph.index, frozenset())) for graph in graphs.graphs
         )
@@ -472,28 +501,65 @@ class Runners:
         return iter(self._runners)
 
     def planner(self, trust_variables: bool) -> Planner:
+        active = self.health.active() if self.may_fall_back else frozenset()  # what fails in the plan is not among them
         return replace(
             self._planner,
-            call_shapes=lambda node: self._call_shapes(node, trust_variables),
+            call_shapes=partial(self._call_shapes, trust_variables=trust_variables),
+            resting=partial(self._resting, active),
             trust_variables=trust_variables,
-            resting=self.health.resting() if self.may_fall_back else {},
         )
+
+    def resting(self, plan: Plan) -> frozenset[Rest]:
+        """What the plan's devices are not to run now."""
+        active = self.health.active() if self.may_fall_back else frozenset()
+        if not active:
+            return active
+        steps = [step for step in plan.steps if isinstance(step, SegmentStep)]
+        found = [resting(active, step.device, ("run",), part_of(step.segment)) for step in steps]
+        return frozenset(rest for rest in found if rest is not None)
+
+    def _resting(self, active: frozenset[Rest], segment: Segment, device: str) -> Rest | None:
+        """What the device is left alone with, where the segment is not to be built for it: told as a refusal."""
+        rest = resting(active, device, _NEEDED, part_of(segment)) if active else None
+        if rest is not None and device not in self._told:
+            why = self.health.why(rest)
+            self._on_failure("compile", segment, DelegateError(device, ErrorCode.UNSUPPORTED, why))
+        return rest
+
+    def tell(self, moment: str, segment: Segment, error: DelegateError) -> None:
+        """Tells of a failure. Raises it where falling back is not wanted, or it was the floor's."""
+        self._told.add(error.device)
+        self._on_failure(moment, segment, error)
 
     def _built(self, segment: Segment, device: str) -> LoadedSegment:
         loaded = self._load(segment, device)
-        self.health.worked(device, doing="build")
+        if not self.health.is_calm:
+            self.health.worked(device, doing="build", part=part_of(segment))
         return loaded
 
-    def _not_built(self, moment: str, segment: Segment, error: DelegateError) -> None:
+    def _not_built(self, segment: Segment, error: DelegateError, took_s: float) -> Rest | None:
         """A device did not take a segment. Noted if it was no refusal, and not the floor's: then telling raises."""
-        self.on_failure(moment, segment, error)
-        if error.code not in (ErrorCode.UNSUPPORTED, ErrorCode.ARTIFACT_REFUSED):
-            self.health.failed(error.device, str(error), doing="build")
+        self.tell("compile", segment, error)
+        if error.code in (ErrorCode.UNSUPPORTED, ErrorCode.ARTIFACT_REFUSED):
+            return None
+        part = part_of(segment)
+        self.health.failed(error.device, str(error), doing="build", took_s=took_s, part=part)
+        return Rest(error.device, "build", part)
 
     def _call_shapes(self, node: Node, trust_variables: bool) -> Sequence[Shape | None] | None:
         return control.output_shapes(
             node, lambda graph, shapes: self[graph].output_shapes(shapes, trust_variables=trust_variables)
         )
+
+
+_NEEDED: tuple[Doing, ...] = ("run", "build")
+"""What a device has to be able to do for a segment."""
+
+
+def part_of(segment: Segment) -> Part:
+    """What tells a segment from others of a device, in every process and model object alike."""
+    ops = tuple((node.op.index, node.op.name) for node in segment.nodes)
+    return segment.graph.index, ops, tuple(spec.shape for spec in segment.specs.values())
 
 
 def _room(shape: Shape, dtype: np.dtype[Any], arena: Array, offset: int | None) -> Array:

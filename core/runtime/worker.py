@@ -1,11 +1,12 @@
 """One thread per resource, for devices that run beside the caller and may hang. Imports core.forks.
 
-Every task that others may have to wait for has a limit, and whoever waits for its end puts it aside when the limit has
-passed: its owner may be waiting for something else just then.
+Every task that others may have to wait for has a limit, and whoever waits for its end, or for a turn behind it, puts it
+aside when the limit has passed: its owner may be waiting for something else just then.
 """
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
@@ -75,15 +76,23 @@ class Worker:
     def renew(self) -> None:
         """Forgets threads and tasks: in a child process there are none."""
         self._changed = threading.Condition()
+        self._is_parked = False
         self._tasks: deque[tuple[Task, Ticket]] = deque()
         self._serving: object | None = None
         self._current: object | None = None
         """What has its turn now: a task, or the token of a caller's own thread."""
 
     def submit(self, task: Task, limit_s: float = math.inf) -> Ticket:
-        """Queues a task. limit_s: see Ticket; without one, nobody but its owner puts it aside."""
+        """Queues a task. limit_s: see Ticket; without one, nobody but its owner puts it aside.
+
+        Raises:
+            RuntimeError: the system gives no thread, or the process ends.
+        """
         ticket = Ticket(self, limit_s)
         with self._changed:
+            if self._is_parked:
+                raise RuntimeError("the process ends: nothing is begun any more")
+            self._put_aside_overdue()
             if self._serving is None:
                 self._start()
             self._tasks.append((task, ticket))
@@ -117,7 +126,13 @@ class Worker:
         current = self._current
         if not isinstance(current, Ticket) or current.limit_s == math.inf:
             self._changed.wait()
-        elif not self._changed.wait(current.left(current.limit_s)) and current.left(current.limit_s) <= 0:
+        elif not self._changed.wait(current.left(current.limit_s)):
+            self._put_aside_overdue()
+
+    def _put_aside_overdue(self) -> None:
+        """Abandons what has its turn now if its limit has passed, the lock held."""
+        current = self._current
+        if isinstance(current, Ticket) and current.limit_s != math.inf and current.left(current.limit_s) <= 0:
             self.abandon(current)
 
     def abandon(self, ticket: Ticket) -> None:
@@ -129,6 +144,15 @@ class Worker:
             if self._tasks:
                 self._start()
             self._changed.notify_all()
+
+    def park(self, until: float) -> None:
+        """Begins nothing any more, and waits for the task that has its turn: a driver that is at work while the process
+        takes itself apart may crash it. until: as ``time.monotonic`` counts."""
+        with self._changed:
+            self._is_parked, self._serving = True, None
+            self._changed.notify_all()
+            while isinstance(self._current, Ticket) and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
 
     def _start(self) -> None:
         """Starts a thread, the lock held. Raises RuntimeError where the system gives none."""
@@ -152,7 +176,7 @@ class Worker:
             except BaseException as exc:  # handed to whoever waits
                 value, error = None, exc
             with self._changed:
-                if self._serving is me:
+                if self._current is ticket:
                     self._current = None
                     self._changed.notify_all()
             ticket.finish(value, error)
@@ -173,7 +197,17 @@ class _Workers:
             return self._found.get(name) or self._found.setdefault(name, Worker(name))
 
 
+    def park(self) -> None:
+        until = time.monotonic() + PARK_S
+        for worker in list(self._found.values()):
+            worker.park(until)
+
+
+PARK_S = 2.0
+"""How long the end of the process waits for tasks under way."""
+
 _workers = _Workers()
+atexit.register(_workers.park)
 
 
 def worker_for(resource: str) -> Worker:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from delegraph.core.abi.values import DelegateError, ErrorCode, Segment
+from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Segment
 from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.graph import Graph
 from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime.artifacts import artifact_key, load_artifact, save_artifact
-from delegraph.core.runtime.border import DeviceSlot
+from delegraph.core.runtime.border import DeviceSlot, Opening
+from delegraph.core.runtime.health import Rest
 from delegraph.core.runtime.loaded import LoadedSegment
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.plan import Cuts, Excluded
@@ -96,12 +97,12 @@ class Backend:
         decision, cuts = self._placer.place(graph, nodes, needed, excluded)
         for error in decision.failures:
             self._note(FallbackEvent.of("plan", error, graph, nodes), logging.WARNING)
-        return Cuts(cuts, decision)
+        return Cuts(cuts, decision, frozenset(Rest(error.device, "ask") for error in decision.failures))
 
     def load(self, segment: Segment, device: str) -> LoadedSegment:
         """The segment on that device. Raises DelegateError."""
         slot = self._slots[device]
-        refusal = slot.check(segment)
+        refusal = slot.checked(segment)
         if not refusal.runs:
             raise DelegateError(device, ErrorCode.UNSUPPORTED, refusal.reason)
         if slot.is_floor:  # nothing to compile, nothing to keep
@@ -109,28 +110,31 @@ class Backend:
         return self._through_store(segment, slot)
 
     def _through_store(self, segment: Segment, slot: DeviceSlot) -> LoadedSegment:
-        """Loads what an earlier process compiled; compiles and keeps what is not there, or is refused."""
+        """Loads what an earlier process compiled; compiles and keeps what is not there, or can't be loaded."""
         store = self._packs.store
-        if store is None:
-            return self._compiled(segment, slot)
-        key = artifact_key(segment, *slot.delegate, slot.info, {}, self._packs)
-        artifact = load_artifact(store, key)
-        if artifact is not None:
-            try:
-                return LoadedSegment(segment, slot, artifact, self._packs)
-            except DelegateError as exc:
-                if exc.code is not ErrorCode.ARTIFACT_REFUSED:
-                    raise
-                log.info("%s refused a kept artifact, compiling again: %s", slot.id, exc.message)
-                store.remove(key)
-        loaded = self._compiled(segment, slot)
-        save_artifact(store, key, loaded.artifact)
-        return loaded
+        key = None if store is None else artifact_key(segment, *slot.delegate, slot.info, {}, self._packs)
 
-    def _compiled(self, segment: Segment, slot: DeviceSlot) -> LoadedSegment:
-        with self._guard.lock:
-            self.compilations += 1
-        return LoadedSegment(segment, slot, slot.compile(segment, self._packs, {}), self._packs)
+        def compiled(opening: Opening | None = None) -> Artifact:
+            """Anew, on a device that is open already or on any thread."""
+            with self._guard.lock:
+                self.compilations += 1
+            if opening is None:
+                artifact = slot.compile(segment, self._packs, {})
+            else:
+                artifact = slot.compiled(opening, segment, self._packs, {})
+            if store is not None and key is not None:
+                save_artifact(store, key, artifact)
+            return artifact
+
+        kept = load_artifact(store, key) if store is not None and key is not None else None
+        if kept is not None:
+            try:
+                return LoadedSegment(segment, slot, kept, self._packs, compiled)
+            except DelegateError as exc:
+                if exc.code in (ErrorCode.OUT_OF_MEMORY, ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT):
+                    raise
+                log.info("%s can't load a kept artifact, compiling again: %s", slot.id, exc.message)
+        return LoadedSegment(segment, slot, compiled(), self._packs, compiled)
 
     def on_failure(self, moment: str, segment: Segment, error: DelegateError) -> None:
         """Records and logs a failure. Raises it where falling back is not wanted, or was the floor's."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delegraph.core.devices.calibration import Peaks
     from delegraph.core.devices.timer import Progress
     from delegraph.core.devices.timing import Timing, TimingBook
-    from delegraph.core.runtime.border import DeviceSlot
+    from delegraph.core.runtime.border import DeviceSlot, Opening
 
 _in_process: dict[str, bytes] = {}
 """What is kept of calibrations where the store is switched off, by key."""
@@ -62,7 +62,7 @@ def measured_peaks(info: DeviceInfo) -> Peaks:
     slot = registry.slot(info)
     with _alone():
         return slot.bounded(
-            "calibrate", lambda: calibrated(slot.device(), shared_packs(), _get, _put), CALIBRATE_LIMIT_S
+            "calibrate", lambda it: calibrated(it.device, shared_packs(), _get, _put), CALIBRATE_LIMIT_S
         )
 
 
@@ -103,8 +103,8 @@ def measured_costs(info: DeviceInfo, *, progress: Progress | None = None) -> Tim
         if found is not None:
             return found
 
-        def measure() -> TimingBook:
-            return calibrated_book(slot.device(), shared_packs(), _get, _put, progress=progress)
+        def measure(opening: Opening) -> TimingBook:
+            return calibrated_book(opening.device, shared_packs(), _get, _put, progress=progress)
 
         try:
             with registry.health.trying(info.id, "calibrate"):
@@ -185,8 +185,8 @@ def time_ops(info: DeviceInfo, view: GraphView, *, progress: Progress | None = N
     book = measured_costs(info, progress=progress)
     slot = registry.slot(info)
 
-    def measure() -> tuple[Timing, ...]:
-        return timed_ops(slot.device(), shared_packs(), view, book, progress=progress)
+    def measure(opening: Opening) -> tuple[Timing, ...]:
+        return timed_ops(opening.device, shared_packs(), view, book, progress=progress)
 
     return add_timings(info, slot.bounded("time the ops", measure, PREPARE_LIMIT_S))
 

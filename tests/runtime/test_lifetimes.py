@@ -18,6 +18,7 @@ import delegraph as dg
 from delegraph import registry
 from delegraph.core.abi.protocols import Device, Packs, Program
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Options, Segment
+from delegraph.core.runtime.border import Opening
 from delegraph.core.runtime.health import Doing
 from delegraph.core.runtime.worker import worker_for
 
@@ -88,17 +89,19 @@ def test_a_program_is_closed_once_when_its_model_is_gone(may_hang: bool) -> None
 def test_a_program_that_is_running_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its model is gone, and a run that nobody waits for any more still uses it."""
     monkeypatch.setattr(logging.getLogger("delegraph"), "disabled", True)  # pytest keeps errors that are logged
-    let_go, ended = threading.Event(), threading.Event()
+    entered, let_go, ended = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
+        entered.set()
         let_go.wait(30)
         ended.set()
 
     delegate = Watching("it", hang, may_hang=True)
     with registered(delegate):
-        compiled = dg.compile(chain(), devices=["echo:it"], timeout_s=0.05)
+        compiled = dg.compile(chain(), devices=["echo:it"], timeout_s=0.5)
         check(compiled(X))
         assert [event.code for event in compiled.receipt().events] == ["timeout"]
+        assert entered.wait(30)
         del compiled
         assert delegate.settle() == []
         late = [thread for thread in threading.enumerate() if thread.name == "delegraph echo:it"]
@@ -198,21 +201,20 @@ def test_a_failure_of_the_device_before_does_not_count_against_the_one_now() -> 
     """A run that began before the device was opened again, and failed after: the new opening is left alone."""
     with registered(EchoDelegate("it", everything)):
         slot = registry.slot(registry.device("echo:it"))
-        first = slot.device()
-        generation = slot.generation
-        slot.lose(generation)
-        second = slot.device()
-        slot.lose(generation)
-        assert slot.device() is second and second is not first
+        first = slot.opening()
+        slot.lose(first)
+        second = slot.opening()
+        slot.lose(first)
+        assert slot.opening() is second and second is not first
 
 
 def test_losing_a_device_while_it_prepares_opens_it_again() -> None:
-    def lost() -> None:
+    def lost(opening: Opening) -> None:
         raise DelegateError("echo:it", ErrorCode.DEVICE_LOST, "the cable is out")
 
     with registered(EchoDelegate("it", everything)):
         slot = registry.slot(registry.device("echo:it"))
-        first = slot.device()
+        first = slot.opening()
         with pytest.raises(DelegateError, match="the cable is out"):
             slot.bounded("compile", lost, 30.0)
-        assert slot.device() is not first
+        assert slot.opening() is not first

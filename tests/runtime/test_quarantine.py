@@ -63,21 +63,21 @@ def test_a_model_that_was_compiled_in_the_quarantine_uses_the_device_after_it(cl
         check(compiled(X))
         check(compiled(X))
         assert state.calls["run"] == 2 and devices_of(compiled) == {device}
-        assert registry.health.resting() == {}
+        assert registry.health.is_calm
 
 
 @pytest.mark.parametrize("code", [ErrorCode.INTERNAL, ErrorCode.OUT_OF_MEMORY, ErrorCode.DEVICE_LOST])
 def test_a_device_that_fails_to_load_is_noted(clock: Clock, code: ErrorCode) -> None:
     with registered(_Unloadable(code)):
         check(dg.compile(chain(), devices=["echo:bad"])(X))
-        assert "no loading today" in registry.health.resting()["echo:bad"]
+        assert "no loading today" in registry.health.quarantine("echo:bad", "build")
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNSUPPORTED, ErrorCode.ARTIFACT_REFUSED])
 def test_a_refusal_is_no_failure(clock: Clock, code: ErrorCode) -> None:
     with registered(_Unloadable(code)):
         check(dg.compile(chain(), devices=["echo:bad"])(X))
-        assert registry.health.resting() == {}
+        assert registry.health.is_calm
 
 
 def test_what_was_built_goes_on_running(clock: Clock) -> None:
