@@ -6,9 +6,11 @@ delegate. The family's name ("opencl") stands for all of its available devices.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Iterator, Sequence
 
+from delegraph.core.abi.native.plugin import BrokenDelegate
 from delegraph.core.abi.protocols import Delegate, Device
 from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.errors import InvalidArgument
@@ -26,6 +28,9 @@ BUILT_IN = {
     REFERENCE: "delegraph.delegates.reference:ReferenceDelegate",
 }
 """Delegates that come with delegraph, in the order in which devices are listed: name → where the class is."""
+
+_MEANT = {"gpu": "opencl", "cuda": "opencl", "npu": "nnapi", "tpu": "nnapi", "accelerator": "nnapi"}
+"""What kinds of devices are called elsewhere → the family to name for them."""
 
 health = Health()
 """The failures of this process's devices: a device that failed under one model is left alone under all."""
@@ -64,17 +69,27 @@ def loaded() -> Sequence[Delegate]:
 
 def add(delegate: Delegate) -> None:
     """Makes a delegate known, in the place of one of that name; models compiled before keep the devices they have."""
+    ids = {info.id for info in _infos(delegate)}
     with _guard.lock:
-        stale = [_loaded[delegate.name]] if delegate.name in _loaded else []
         _loaded[delegate.name] = delegate
-        for info in (info for each in (*stale, delegate) for info in each.devices()):
-            _slots.pop(info.id, None)
-            health.forget(info.id)
+        ids |= {name for name, slot in _slots.items() if slot.delegate[0] == delegate.name}
+        for name in ids:
+            _slots.pop(name, None)
+            health.forget(name)
+
+
+def _infos(delegate: Delegate) -> Sequence[DeviceInfo]:
+    """The delegate's devices; of one that fails to list them, a device that can't be used and says why."""
+    try:
+        return tuple(delegate.devices())
+    except Exception as exc:  # a stranger's code: the devices of the others are there all the same
+        reason = f"it failed to list its devices: {type(exc).__name__}: {exc}"
+        return BrokenDelegate(delegate.name, reason, "mend it, and load it again").devices()
 
 
 def devices() -> list[DeviceInfo]:
     """Every device of this machine, also those that can't be used, with reason and remedy."""
-    return [info for delegate in delegates() for info in delegate.devices()]
+    return [info for delegate in delegates() for info in _infos(delegate)]
 
 
 def device(device_id: str) -> DeviceInfo:
@@ -86,8 +101,11 @@ def device(device_id: str) -> DeviceInfo:
     for info in _named(device_id):
         if info.id == device_id:
             return info
-    known = ", ".join(sorted(info.id for info in devices()))
-    raise InvalidArgument("device", f"one of {known}", repr(device_id), "see: delegraph devices")
+        if info.id == device_id.partition(":")[0] and not info.available:
+            raise InvalidArgument(
+                f"device {device_id!r}", "a device that can be used", f"none: {info.reason}", info.remedy
+            )
+    raise unknown("device", device_id)
 
 
 def resolve(names: str | Sequence[str], *, floor: bool = True) -> list[DeviceInfo]:
@@ -106,20 +124,39 @@ def resolve(names: str | Sequence[str], *, floor: bool = True) -> list[DeviceInf
     for name in [*wanted, *under]:
         matches = list(_named(name)) if isinstance(name, str) else []
         if not matches:
-            known = ", ".join(sorted(info.id for info in devices()))
-            raise InvalidArgument("devices", f"one of {known}", repr(name), "see: delegraph devices")
+            raise unknown("devices", name)
         found.update((info.id, info) for info in matches if info.id not in found)
     return list(found.values())
 
 
 def _named(name: str) -> Iterator[DeviceInfo]:
-    """The device of that name, or every available one of a family (all of it, when none is available)."""
+    """The device of that name, or every available one of a family (all of it, when none is available).
+
+    Where a family as a whole can't be used, the entry that says so stands for each device of it.
+    """
     family = name.partition(":")[0]
     candidates = (_built_in(family),) if family in BUILT_IN else loaded()
-    infos = [info for delegate in candidates for info in delegate.devices()]
+    infos = [info for delegate in candidates for info in _infos(delegate)]
     exact = [info for info in infos if info.id == name]
     of_family = [info for info in infos if info.id.startswith(f"{name}:")]
-    yield from exact or [info for info in of_family if info.available] or of_family
+    whole = [info for info in infos if info.id == family and not info.available]
+    yield from exact or [info for info in of_family if info.available] or of_family or whole
+
+
+def unknown(where: str, name: object) -> InvalidArgument:
+    """The error about a name that no device and no family has: what there is, and what may have been meant."""
+    if name == "auto":
+        advice = "choosing devices by themselves is to come: name those that may compete, as devices=['opencl', 'cpu']"
+        return InvalidArgument(where, "names of devices", repr(name), advice)
+    ids = [info.id for info in devices()]
+    families = list(dict.fromkeys(each.partition(":")[0] for each in ids))
+    text = name.lower() if isinstance(name, str) else ""
+    family = text.partition(":")[0]
+    known = [each for each in ids if each.startswith(f"{family}:")]
+    expected = f"one of {', '.join(known or families)}" + ("" if known else ", or a device of one of them")
+    near = [_MEANT[text]] if text in _MEANT else difflib.get_close_matches(text, [*families, *ids], 1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return InvalidArgument(where, expected, repr(name), f"{meant}see: delegraph devices")
 
 
 def delegate_of(device_id: str) -> Delegate:
@@ -128,25 +165,39 @@ def delegate_of(device_id: str) -> Delegate:
     Raises:
         InvalidArgument: none has it.
     """
+    return _found(device_id)[0]
+
+
+def _found(device_id: str) -> tuple[Delegate, DeviceInfo]:
+    """The delegate whose device that is, and what it says of it now."""
     family = device_id.partition(":")[0]
     for delegate in (_built_in(family),) if family in BUILT_IN else loaded():
-        if device_id in {info.id for info in delegate.devices()}:
-            return delegate
+        for info in _infos(delegate):
+            if info.id == device_id:
+                return delegate, info
     raise InvalidArgument("device", "a device of a known delegate", repr(device_id))
 
 
 def slot(info: DeviceInfo) -> DeviceSlot:
-    """The device behind the border, one slot per process; it is opened when first used."""
+    """The device behind the border, one slot per process; it is opened when first used.
+
+    What its delegate says of it counts: where that is no longer ``info``, the slot is that of the device as it is now.
+    """
     with _guard.lock:
-        if info.id not in _slots:
-            delegate = delegate_of(info.id)  # this one for as long as the slot lives, whatever is registered later
-            _slots[info.id] = DeviceSlot(
-                info,
-                lambda: _open(delegate, info),
+        kept = _slots.get(info.id)
+    if kept is not None and kept.info == info:
+        return kept
+    delegate, now = _found(info.id)  # without the lock: that may load plug-ins, which take it
+    with _guard.lock:
+        kept = _slots.get(now.id)
+        if kept is None or kept.info != now:
+            kept = _slots[now.id] = DeviceSlot(
+                now,
+                lambda: _open(delegate, now),  # this one for as long as the slot lives, whatever is registered later
                 delegate=(delegate.name, delegate.version),
-                is_floor=info.id == REFERENCE,
+                is_floor=now.id == REFERENCE,
             )
-        return _slots[info.id]
+        return kept
 
 
 def _open(delegate: Delegate, info: DeviceInfo) -> Device:

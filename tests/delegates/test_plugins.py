@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.graphs import GraphBuilder, model
+from tests.support_devices import EchoDelegate, registered
 
 import delegraph as dg
 from delegraph import plugins, registry
+from delegraph.core.abi.values import DeviceInfo
 from delegraph.core.model.model import Model
 
 COLUMN = np.array([[1], [2]], np.float32)
@@ -186,3 +189,32 @@ def test_the_manual_quotes_the_example(page: str, language: str, source: Path) -
     assert quotes
     for block in quotes:
         assert block in source.read_text(), block
+
+
+def test_a_plug_in_that_can_no_longer_list_its_devices_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "gone.py"
+    path.write_text(EXAMPLE.read_text())
+    dg.load_delegate(path)
+    delegate = registry.loaded()[0]
+
+    def devices() -> list[DeviceInfo]:
+        raise OSError("the bus is gone")
+
+    delegate.devices = devices  # type: ignore[method-assign]
+    (broken,) = [info for info in dg.devices() if info.id == "adder"]
+    assert not broken.available and broken.reason == "it failed to list its devices: OSError: the bus is gone"
+    assert {"cpu", "reference"} <= {info.id for info in dg.devices()}
+    with pytest.raises(dg.InvalidArgument, match="did you mean 'cpu'"):
+        dg.compile(sums(), devices="cpux")
+    dg.load_delegate(EXAMPLE)  # a mended one in its place
+    assert dg.device("adder").available
+
+
+def test_a_device_that_its_delegate_describes_anew_gets_another_slot() -> None:
+    delegate = EchoDelegate("it", lambda node: True)
+    with registered(delegate):
+        before = registry.slot(registry.device("echo:it"))
+        assert registry.slot(before.info) is before
+        delegate._info = replace(before.info, driver="2")
+        after = registry.slot(registry.device("echo:it"))
+        assert after is not before and after.info.driver == "2" and registry.slot(after.info) is after

@@ -84,6 +84,7 @@ child = os.fork()
 if not child:
     signal.alarm(60)  # ends a child that waits for a thread which it does not have
     assert health.failed("a", "why") > 0 and health.quarantine("a")
+    registry.add(slow)
     assert registry.device("echo:slow").id == "echo:slow"
     check(dg.compile(chain(), devices=["echo:slow"])(X))
     os._exit(0 if loaded == ["slow-plugin"] else 1)
