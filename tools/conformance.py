@@ -1,4 +1,4 @@
-"""OpDefs against LiteRT by hand: ``python -m tools.conformance [--rounds N] [--seed S] [OP ...]``.
+"""OpDefs against LiteRT by hand: ``python -m tools.conformance [--rounds N] [--seed S] [--import FILE] [OP ...]``.
 
 Prints a line per op with its outcomes and the largest error as a share of the op's bound, and the first cases that
 differ. The conformance tests run the same cases with fewer rounds.
@@ -11,6 +11,9 @@ import collections
 
 import numpy as np
 
+from delegraph.cli.imports import run_module
+from delegraph.core.devices.document import nearest
+from delegraph.core.errors import InvalidArgument
 from delegraph.core.ops import registry
 from delegraph.testing import Oracle
 from delegraph.testing.conformance import check
@@ -23,11 +26,32 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=8, help="how many cases that are not the same to print per op")
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        metavar="MODULE_OR_FILE",
+        action="append",
+        default=[],
+        help="run this first: it may register ops",
+    )
     args = parser.parse_args()
+    try:
+        for module in args.modules:
+            run_module(module)
+    except InvalidArgument as exc:
+        parser.error(str(exc))
+    ops = {op.name: op for op in registry.all_ops()}
+    for name in args.ops:
+        if name not in ops:
+            near = nearest(name, ops)
+            advice = near if near.startswith("did") else "list them: delegraph ops"
+            parser.error(f"expected the name of an op, found {name!r}; {advice}")
+        if ops[name].cases is None:
+            parser.error(f"expected an op that has cases, found {name}, which has none")
     failed = False
     with Oracle() as oracle:
-        for op in registry.all_ops():
-            if op.cases is None or (args.ops and op.name not in args.ops):
+        for op in (ops[name] for name in args.ops) if args.ops else ops.values():
+            if op.cases is None:
                 continue
             outcomes: collections.Counter[str] = collections.Counter()
             share, shown = 0.0, 0

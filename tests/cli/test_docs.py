@@ -43,7 +43,7 @@ def test_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.Monkey
             devices.use(None)
 
 
-@pytest.mark.parametrize("name", ["run", "inspect", "devices", "explain"])
+@pytest.mark.parametrize("name", ["run", "inspect", "devices", "explain", "ops", "check-delegate"])
 def test_every_option_is_in_the_docs(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
@@ -52,6 +52,12 @@ def test_every_option_is_in_the_docs(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert any(option in section + everywhere for option in parameter.opts), parameter.opts
+
+
+def test_every_command_is_in_the_docs() -> None:
+    table = DOCS.read_text().split("What holds for every command")[0]
+    found = re.findall(r"^\| `([a-z-]+)[ `]", table, re.M)
+    assert sorted(found) == cli.list_commands(click.Context(cli))
 
 
 @pytest.mark.parametrize("name", ["explain"])

@@ -76,7 +76,7 @@ def test_wrong_arrays(delegraph: Call, model: Path, tmp_path: Path) -> None:
     assert_failed(run(np.zeros(shape)), Exit.BAD_INPUT, "'image'", "expected float32, found float64", "astype")
     assert_failed(run(np.zeros(shape, np.uint8)), Exit.BAD_INPUT, "found uint8", "--normalize")
     wrong = run(np.zeros(shape[1:], np.float32))
-    assert_failed(wrong, Exit.BAD_INPUT, "expected shape [1, 4, 5, 3], found [4, 5, 3]", "array[None]")
+    assert_failed(wrong, Exit.BAD_INPUT, "expected shape [1, 4, 5, 3], found [4, 5, 3]", "(1, 4, 5, 3)")
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00garbage")
     assert_failed(delegraph("run", model, "--input", tmp_path / "x.npy"), Exit.BAD_INPUT, "x.npy")
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
@@ -87,6 +87,45 @@ def test_wrong_arrays(delegraph: Call, model: Path, tmp_path: Path) -> None:
     assert_failed(delegraph("run", model, "--input", tmp_path / "broken.npz"), Exit.BAD_INPUT, "broken.npz")
     (tmp_path / "x.raw").write_bytes(bytes(17))
     assert_failed(delegraph("run", model, "--input", tmp_path / "x.raw"), Exit.BAD_INPUT, "240 bytes", "found 17")
+
+
+def test_shapes_get_advice_that_keeps_the_picture(delegraph: Call, model: Path, tmp_path: Path) -> None:
+    """Axes in another order are transposed, never reshaped; pictures of another size are neither."""
+
+    def run(*shape: int) -> Result:
+        np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+        return delegraph("run", model, "--input", tmp_path / "x.npy")
+
+    swapped = run(1, 3, 4, 5)
+    assert_failed(swapped, Exit.BAD_INPUT, "found [1, 3, 4, 5]", "transpose(x, (0, 2, 3, 1))")
+    assert "reshape" not in swapped.err
+    larger = run(1, 300, 300, 3)
+    assert_failed(larger, Exit.BAD_INPUT, "found [1, 300, 300, 3]", "pass that as a file", "resized to 5x4")
+    assert "reshape" not in larger.err and "transpose" not in larger.err
+    assert_failed(run(1, 1, 4, 5, 3), Exit.BAD_INPUT, "only dimensions of size 1 differ")
+
+
+def test_reals_for_a_quantized_input_are_to_be_quantized(delegraph: Call, passing: MakeModel, tmp_path: Path) -> None:
+    quantized = passing(Given(DType.UINT8, (1, 7), 0.5, 3), name="quantized.tflite")
+    np.save(tmp_path / "x.npy", np.zeros((1, 7), np.float32))
+    result = delegraph("run", quantized, "--input", tmp_path / "x.npy")
+    assert_failed(result, Exit.BAD_INPUT, "expected uint8, found float32", "quantize", "x / 0.5", "+ 3")
+
+
+def test_texts_get_no_advice_on_shapes(delegraph: Call, passing: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("one\ntwo\nthree\n")
+    strings = passing(Given(DType.STRING, (2,)), name="strings.tflite")
+    result = delegraph("run", strings, "--input", tmp_path / "x.txt")
+    assert_failed(result, Exit.BAD_INPUT, "strings of shape [2]", "found 3 lines")
+    numbers = passing(Given(DType.INT32, (2,)), name="numbers.tflite")
+    result = delegraph("run", numbers, "--input", tmp_path / "x.txt")
+    assert_failed(result, Exit.BAD_INPUT, "the text", "--input x=array.npy")
+
+
+def test_empty_paths_are_named(delegraph: Call, model: Path) -> None:
+    assert_failed(delegraph("run", model, "-i", "image="), Exit.BAD_INPUT, "expected a path behind 'image='")
+    assert_failed(delegraph("run", model, "-i", ""), Exit.BAD_INPUT, "[NAME=]PATH")
+    assert_failed(delegraph("run", ""), Exit.BAD_INPUT, "error: '': expected a file")
 
 
 def test_wrong_sounds(delegraph: Call, model: Path, passing: MakeModel, tmp_path: Path) -> None:
@@ -107,7 +146,7 @@ def test_inputs_that_do_not_match_the_model(delegraph: Call, model: Path, pictur
     )
     assert_failed(delegraph("run", model, "--input", f"imago={picture}"), Exit.BAD_INPUT, "'image'", "'imago'")
     twice = delegraph("run", model, "--input", picture, "--input", picture)
-    assert_failed(twice, Exit.BAD_INPUT, "expected 1 input", "one more")
+    assert_failed(twice, Exit.BAD_INPUT, "expected 1 input (", "one more")
     named_twice = delegraph("run", model, "--input", f"image={picture}", "--input", f"image={picture}")
     assert_failed(named_twice, Exit.BAD_INPUT, "expected one value")
     flat = passing(Given(DType.FLOAT32, (1, 7)), name="flat.tflite")
@@ -120,7 +159,12 @@ def test_wrong_flags(delegraph: Call, model: Path, picture: Path, tmp_path: Path
 
     assert_failed(run("--devices", "gpu9"), Exit.BAD_INPUT, "'gpu9'", "delegraph devices")
     assert_failed(run("--signature", "nope"), Exit.BAD_INPUT, "--signature", "'nope'")
-    assert_failed(run("--top", 0), Exit.USAGE, "--top")
+    assert_failed(run("--top", 0), Exit.USAGE, "--top", "expected a whole number of at least 1, found 0")
+    assert_failed(run("--top", "x"), Exit.USAGE, "--top", "expected a whole number of at least 1, found 'x'")
+    assert_failed(delegraph("demo", "--count", 99), Exit.USAGE, "expected a whole number from 1 to 20, found 99")
+    soon = delegraph("check-delegate", "null", "--timeout", "nan")
+    assert_failed(soon, Exit.USAGE, "expected a number of at least 1, found nan")
+    assert_failed(run("--pin", "0=cpu", "--pin", "0=reference"), Exit.BAD_INPUT, "--pin", "one device for 0")
     assert_failed(run("--threads", "many"), Exit.USAGE, "--threads")
     assert_failed(run("--devices", ","), Exit.USAGE, "--devices")
     assert_failed(run("--numerics", "sloppy"), Exit.USAGE, "exact", "fast")
@@ -180,6 +224,36 @@ def test_errors_as_json(delegraph: Call) -> None:
     error = json.loads(result.out)["error"]
     assert (result.code, error["exit_code"], error["kind"]) == (5, 5, "bad_input")
     assert "missing.tflite" in error["message"] and error["tip"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "help_for"),
+    [
+        (("foo", "--json"), "no command 'foo'", "delegraph"),
+        (("run", "--nope", "--json"), "no such option", "delegraph run"),
+        (("explain", "--json", "--diff", "a"), "requires 2 arguments", "delegraph explain"),
+        (("run", "m.tflite", "--devices-file", "missing.yaml", "--json"), "missing.yaml: expected a file", ""),
+    ],
+)
+def test_wrong_arguments_are_json_too(delegraph: Call, arguments: tuple[str, ...], message: str, help_for: str) -> None:
+    """Whatever goes wrong before the options are read, and wherever --json stands."""
+    result = delegraph(*arguments)
+    error = json.loads(result.out)["error"]
+    assert message in error["message"] and error["exit_code"] == result.code
+    assert not help_for or error["tip"] == f"{help_for} --help"
+
+
+def test_an_interruption_is_json_too(delegraph: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("delegraph.registry.devices", interrupt)
+    result = delegraph("devices", "--json")
+    assert result.code == Exit.INTERRUPTED
+    assert json.loads(result.out)["error"] == {
+        "exit_code": 130, "kind": "interrupted", "message": "interrupted", "tip": None
+    }  # fmt: skip
+    assert result.err.split() == ["interrupted"]
 
 
 def test_every_exit_code_is_in_the_help_and_in_the_docs(delegraph: Call) -> None:

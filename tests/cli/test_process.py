@@ -37,7 +37,32 @@ def test_version_and_help() -> None:
     for name in ("run", "inspect", "devices"):
         assert re.search(rf"^  {name} ", done.stdout, re.M)
         assert run(name, "--help").stdout.startswith(f"Usage: delegraph {name} ")
-    assert run().returncode == Exit.USAGE
+    for none in (run(), run("--debug")):
+        assert (none.returncode, none.stdout, none.stderr) == (Exit.OK, done.stdout, "")
+    assert "..." not in done.stdout.split("Commands:")[1]
+    assert "and without effect yet" in " ".join(run("run", "--help").stdout.split())  # --threads
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_full_disk(passing: MakeModel, more: tuple[str, ...]) -> None:
+    """Whether it shows while the output is written or at its end."""
+    model = passing(*(Given(DType.FLOAT32, (1, 4), name=f"tensor_{i}") for i in range(500)))
+    for arguments in (("inspect", model, "--tensors"), ("devices", "reference")):
+        with open("/dev/full", "w") as full:
+            command = [*DELEGRAPH, *map(str, arguments), *more]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment())
+        assert done.returncode == Exit.BAD_INPUT
+        assert done.stderr.startswith("error: expected room for the output, found: no space left on device\n  tip: ")
+        assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_file(passing: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "out.npy").symlink_to("/dev/full")
+    done = run("run", passing(Given(DType.FLOAT32, (1, 4))), "--random", "--output", tmp_path / "out.npy")
+    assert done.returncode == Exit.BAD_INPUT
+    assert f"error: {tmp_path / 'out.npy'}: no space left on device\n  tip: make room there" in done.stderr
 
 
 def test_help_imports_nothing_but_click() -> None:

@@ -11,8 +11,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import click
-
 from delegraph.cli.failures import Exit, describe
 from delegraph.cli.group import PROGRAM, PipeClosedError, cli
 from delegraph.cli.settings import Settings
@@ -25,16 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    settings = Settings()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Known before anything is parsed: what is wrong with the arguments is told in the way that they ask for.
+    settings = Settings(debug="--debug" in arguments, as_json="--json" in arguments)
     try:
-        result = cli.main(
-            args=None if argv is None else list(argv), prog_name=PROGRAM, obj=settings, standalone_mode=False
-        )
+        result = cli.main(args=arguments, prog_name=PROGRAM, obj=settings, standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else Exit.OK
-    except click.Abort:
-        print("interrupted", file=sys.stderr)
-        return Exit.INTERRUPTED
     except (PipeClosedError, BrokenPipeError):
         _drop_stdout()
         return Exit.PIPE_CLOSED
@@ -46,13 +41,14 @@ def _failed(exc: Exception, settings: Settings) -> int:
     failure = describe(exc, settings)
     if settings.debug:
         traceback.print_exception(exc, file=sys.stderr)
-    if settings.as_json:
-        import json
+    try:
+        if settings.as_json:
+            import json
 
-        try:
-            print(json.dumps({"error": failure.to_json()}, indent=2), flush=True)
-        except BrokenPipeError:
-            _drop_stdout()
+            print(json.dumps({"error": failure.to_json()}, indent=2))
+        sys.stdout.flush()
+    except OSError:  # the reader is gone, or the disk is full: the message on stderr is what is left to say
+        _drop_stdout()
     print(failure, file=sys.stderr)
     return failure.code
 

@@ -1,4 +1,4 @@
-"""One way into a compiled model: its main graph, or a signature, with inputs and outputs by position."""
+"""A compiled model's ways in (the main graph, or a signature, with inputs and outputs by position), timed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from delegraph.cli import render
 from delegraph.cli.metadata import ModelMetadata
 from delegraph.cli.models import tensor_metadata
 from delegraph.cli.tensors import NO_METADATA, Port, ports
@@ -16,6 +17,20 @@ from delegraph.core.graph.graph import Array
 
 if TYPE_CHECKING:
     from delegraph.compiled import CompiledModel
+
+
+def say_unused(model: CompiledModel) -> dict[str, str]:
+    """Notes the devices that were to be used, named or not, and can't be; returns why, with what to do."""
+    from delegraph import registry
+
+    found: dict[str, str] = {}
+    for event in model.receipt().events:
+        if not event.ops:  # no op's: it was out of the question from the start
+            remedies = [info.remedy for info in registry.resolve(event.device, floor=False) if info.id == event.device]
+            found[event.device] = "; ".join(filter(None, (event.message, *remedies)))
+    for device, why in found.items():
+        render.note(f"{device} was not used: {why}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import click
 
 from delegraph.cli.settings import Settings
 from delegraph.core.errors import (
+    CustomOpError,
     DataError,
     DelegraphError,
     InvalidArgument,
@@ -49,6 +50,10 @@ EXIT_CODES = {
 }
 
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What the system says when it can't take what is written."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """An error as the user sees it."""
@@ -58,6 +63,8 @@ class Failure:
     tip: str = ""
 
     def __str__(self) -> str:
+        if self.code is Exit.INTERRUPTED:
+            return self.message
         return f"error: {self.message}" + (f"\n  tip: {self.tip}" if self.tip else "")
 
     def to_json(self) -> dict[str, object]:
@@ -78,6 +85,8 @@ def describe(exc: Exception, settings: Settings) -> Failure:
 def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
     from delegraph.core.abi.values import DelegateError
 
+    if isinstance(exc, click.Abort):
+        return Exit.INTERRUPTED, "interrupted", ""
     if isinstance(exc, click.ClickException):
         context = getattr(exc, "ctx", None)
         command = context.command_path if context is not None else settings.help_for
@@ -88,11 +97,16 @@ def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
         return Exit.INVALID_MODEL, str(exc), tip
     if isinstance(exc, UnsupportedOp):
         tip = f"see all that stands against this model: delegraph inspect {settings.model}"
+        if "register_op" in exc.advice:
+            tip += f"; a file that registers ops of your own is run with {settings.help_for} --import FILE"
         return Exit.UNSUPPORTED_OP, str(exc), tip
+    if isinstance(exc, CustomOpError):
+        return Exit.BAD_INPUT, _without(exc, exc.advice), exc.advice or "mend the op's code; --debug shows where"
     if isinstance(exc, InvalidArgument):
         return Exit.BAD_INPUT, _without(exc, exc.advice), exc.advice or f"{settings.help_for} --help"
     if isinstance(exc, InvalidDevices):
-        return Exit.BAD_INPUT, str(exc), "correct the file; docs/devices.md has the profiles that come along"
+        tip = exc.advice or "correct the file; docs/devices.md has the profiles that come along"
+        return Exit.BAD_INPUT, _without(exc, exc.advice), tip
     if isinstance(exc, OutOfMemory):
         return Exit.BAD_INPUT, str(exc), "run it on smaller inputs, or where there is more memory"
     if isinstance(exc, DataError):
@@ -107,6 +121,9 @@ def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
         return Exit.BAD_INPUT, str(exc), tip
     if isinstance(exc, DelegraphError):
         return Exit.INTERNAL, str(exc), "see where it happened: add --debug"
+    if isinstance(exc, OSError) and exc.filename is None and exc.errno in _FULL:
+        what = f"expected room for the output, found: {_os_reason(exc)}"
+        return Exit.BAD_INPUT, what, "make room where the output goes, or write it elsewhere"
     if isinstance(exc, OSError) and exc.filename is not None:
         return Exit.BAD_INPUT, f"{_file_name(exc.filename)}: {_os_reason(exc)}", _os_tip(exc)
     if isinstance(exc, MemoryError):
@@ -132,13 +149,16 @@ def _os_tip(exc: OSError) -> str:
         path = _file_name(exc.filename)
         folder = os.path.dirname(os.path.abspath(path))
         return f"look at what is there: ls {folder if os.path.isdir(folder) else '.'}"
+    if exc.errno in _FULL:
+        return "make room there, or name another file"
     if exc.errno in (errno.EACCES, errno.EPERM):
         return f"look at its permissions: ls -l {_file_name(exc.filename)}"
     return "name another file"
 
 
 def _file_name(name: object) -> str:
-    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name)
+    """A file's name in a message, which may be empty."""
+    return (os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name)) or "''"
 
 
 def _one_line(text: str) -> str:

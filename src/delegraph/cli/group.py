@@ -45,7 +45,9 @@ class CommandFolder(click.Group):
         names = self.list_commands(context)
         if args and args[0] not in names and not args[0].startswith("-"):
             raise click.UsageError(_no_command(args[0], names), context)
-        return super().resolve_command(context, args)
+        name, command, rest = super().resolve_command(context, args)
+        context.ensure_object(Settings).help_for = f"{context.command_path} {name}"
+        return name, command, rest
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -68,8 +70,13 @@ def _debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     cls=CommandFolder,
     epilog="\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()),
     context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, callback=_debug, help="Show the traceback of an error.")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Run and understand TensorFlow Lite models on the devices of this machine."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from delegraph.cli import pictures, sounds
+from delegraph.advice import to_dtype, to_shape
+from delegraph.cli import pictures, render, sounds
 from delegraph.cli.pictures import Normalization
 from delegraph.cli.tensors import Port
 from delegraph.core.errors import InvalidArgument
@@ -68,7 +69,10 @@ def load_inputs(
                 _add(given, name, value)
         elif not free:
             raise InvalidArgument(
-                "--input", f"{len(found)} inputs ({wanted(found)})", f"one more: {path}", "leave it out"
+                "--input",
+                f"{render.counted(len(found), 'input')} ({wanted(found)})",
+                f"one more: {path}",
+                "leave it out",
             )
         else:
             _add(given, free[0].name, _load(path, free[0], flags))
@@ -87,8 +91,13 @@ def _split(argument: str, found: Sequence[Port]) -> tuple[str | None, str]:
     """(name, path) of ``NAME=PATH``; (None, path) of a path, which may have a ``=`` itself."""
     for port in sorted(found, key=lambda port: -len(port.name)):
         if argument.startswith(f"{port.name}="):
-            return port.name, argument[len(port.name) + 1 :]
+            path = argument[len(port.name) + 1 :]
+            if not path:
+                raise InvalidArgument("--input", f"a path behind {argument!r}", "none", f"pass {argument}PATH")
+            return port.name, path
     name, equals, path = argument.partition("=")
+    if not argument:
+        raise InvalidArgument("--input", "[NAME=]PATH", "an empty text", "name the file: --input picture.jpg")
     if not equals or os.path.exists(argument) or os.sep in name:
         return None, argument
     return name, path
@@ -227,10 +236,10 @@ def checked(array: Array, port: Port, path: str) -> Array:
         encoded = np.frompyfunc(lambda s: s.encode() if isinstance(s, str) else bytes(s), 1, 1)(array)
         array = np.asarray(encoded, object).reshape(array.shape)
     elif array.dtype != port.dtype.numpy:
-        advice = f"convert it: numpy.save(path, array.astype(numpy.{port.dtype.numpy}))"
+        tip = to_dtype(array, port.dtype, port.quantization)
         if array.dtype == np.uint8 and pictures.layout_of(port.shape) is not None:
-            advice = "if these are pixels, say how to normalise them: --normalize -1..1 (or 0..1, none)"
-        raise InvalidArgument(where, str(port.dtype), str(array.dtype), advice)
+            tip = "if these are pixels, say how to normalise them: --normalize -1..1 (or 0..1, none)"
+        raise InvalidArgument(where, str(port.dtype), str(array.dtype), tip)
     _check_shape(array, port, path)
     return np.ascontiguousarray(array)
 
@@ -238,12 +247,12 @@ def checked(array: Array, port: Port, path: str) -> Array:
 def _check_shape(array: Array, port: Port, path: str) -> None:
     if port.shape == () or _fits(array.shape, port.shape):
         return
-    advice = "reshape it: numpy.save(path, array.reshape(...))"
-    if _fits((1, *array.shape), port.shape):
-        advice = "add the batch axis: numpy.save(path, array[None])"
-    raise InvalidArgument(
-        f"{path} for input {port.name!r}", f"shape {list(port.shape)}", str(list(array.shape)), advice
-    )
+    tip = to_shape(array.shape, port.shape)
+    layout = pictures.layout_of(port.shape)
+    if not tip and layout is not None and layout.height and layout.width and array.dtype.kind in "uif":
+        tip = f"if it is a picture, pass that as a file: a .png or .jpg is resized to {layout.width}x{layout.height}"
+    where, expected = f"{path} for input {port.name!r}", f"shape {list(port.shape)}"
+    raise InvalidArgument(where, expected, str(list(array.shape)), tip)
 
 
 def _fits(shape: Sequence[int], pattern: Sequence[int]) -> bool:
@@ -283,7 +292,7 @@ def _load_text(path: str, port: Port) -> Array:
             f"input {port.name!r}",
             f"an array {port.dtype}{list(port.shape)}",
             f"the text {path}",
-            "pass array.npy",
+            f"pass the numbers as an array: --input {_quoted(port.name)}=array.npy",
         )
     with open(path, "rb") as file:
         lines = file.read().splitlines()
@@ -291,7 +300,13 @@ def _load_text(path: str, port: Port) -> Array:
     array[:] = lines
     if port.shape and sum(n < 0 for n in port.shape) == 0 and array.size == int(np.prod(port.shape)):
         array = array.reshape(port.shape)
-    _check_shape(array, port, path)
+    if port.shape and not _fits(array.shape, port.shape):
+        raise InvalidArgument(
+            f"{path} for input {port.name!r}",
+            f"strings of shape {list(port.shape)}",
+            render.counted(len(lines), "line"),
+            "write as many lines as the input takes strings",
+        )
     return array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -64,6 +64,45 @@ class Seed(IntType):
         return seed
 
 
+def _in_range(
+    kind: click.IntRange | click.FloatRange,
+    read: Callable[[Any], Any],
+    what: str,
+    value: Any,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> Any:
+    """The number in the value; fails with the range that it has to be in, whatever is wrong with it."""
+    limits = f"of at least {kind.min}" if kind.max is None else f"from {kind.min} to {kind.max}"
+    try:
+        number = read(value)
+    except (TypeError, ValueError):
+        kind.fail(f"expected {what} {limits}, found {value!r}", param, ctx)
+    if (kind.min is not None and not number >= kind.min) or (kind.max is not None and not number <= kind.max):
+        kind.fail(f"expected {what} {limits}, found {number}", param, ctx)
+    return number
+
+
+class Whole(click.IntRange):
+    """A whole number in a range."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number: int = _in_range(self, int, "a whole number", value, param, ctx)
+        return number
+
+
+class Amount(click.FloatRange):
+    """A number in a range."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = _in_range(self, float, "a number", value, param, ctx)
+        return number
+
+
 class PinType(PairType):
     """``OPS=DEVICE``: an op's index, a range or an operator's name, and a device."""
 
@@ -78,10 +117,40 @@ class PinType(PairType):
         return ops, device
 
 
+def pins_of(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """What ``--pin`` was given, as ``dg.compile`` takes it.
+
+    Raises:
+        InvalidArgument: two devices for the same ops.
+    """
+    found: dict[str, str] = {}
+    for ops, device in pairs:
+        if found.setdefault(ops, device) != device:
+            from delegraph.core.errors import InvalidArgument
+
+            raise InvalidArgument(
+                "--pin", f"one device for {ops}", f"{found[ops]} and {device}", "leave out one of them"
+            )
+    return found
+
+
+def exclusions_of(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """What ``--exclude`` was given, as ``dg.compile`` takes it. Ops may be kept off several devices: a mapping has
+    room for that under further names of the same ops, with zeros before the graph's number."""
+    found: dict[str, str] = {}
+    for ops, device in dict.fromkeys(pairs):
+        name = ops
+        while name in found:
+            name = f"0{name}" if ":" in name else f"0:{name}"
+        found[name] = device
+    return found
+
+
 def _use_devices_file(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         from delegraph.core import devices
 
+        devices.load(value)  # now: later on, a file that can't be read is no more than devices that can't be used
         devices.use(value)
 
 
@@ -94,6 +163,27 @@ def devices_file_option(function: F) -> F:
         expose_value=False,
         callback=_use_devices_file,
         help="Profiles and machines of your own, over those that come along.",
+    )(function)
+
+
+def _import(context: click.Context, _: click.Parameter, values: Sequence[str]) -> None:
+    if values:
+        from delegraph.cli.imports import run_module
+
+        for value in values:
+            run_module(value)
+
+
+def import_option(function: F) -> F:
+    """``--import``: what it names is run before the model is read, and may register ops."""
+    return click.option(
+        "--import",
+        multiple=True,
+        metavar="MODULE_OR_FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_import,
+        help="Run this module or .py file first, which may register ops (dg.register_op). May be repeated.",
     )(function)
 
 
@@ -148,7 +238,11 @@ def compile_options(function: F) -> F:
             show_default=True,
             help="When a device can't run something: let the next one (allow), or stop (error).",
         ),
-        click.option("--threads", type=click.IntRange(min=1), help="How many threads the CPU may use; all by default."),
+        click.option(
+            "--threads",
+            type=Whole(min=1),
+            help="How many threads the CPU may use; accepted, and without effect yet.",
+        ),
         click.option(
             "--numerics",
             type=click.Choice(["exact", "fast"]),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,21 @@ def write_outputs(
         InvalidArgument: no output that this kind of file can hold.
         OSError: the file can't be written.
     """
+    with naming(path):
+        return _written(path, outputs, views, report, rate)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Gives the errors of writing a file its name, which the system leaves out once the file is open."""
+    try:
+        yield
+    except OSError as exc:
+        exc.filename = exc.filename or path
+        raise
+
+
+def _written(path: str, outputs: Sequence[Output], views: Sequence[View], report: dict[str, Any], rate: int) -> str:
     suffix = _suffix(path)
     if suffix == ".npy":
         with open(path, "wb") as file:

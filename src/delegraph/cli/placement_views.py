@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from delegraph.cli import render
 from delegraph.core.abi.values import SUPPORTED, Verdict
 from delegraph.core.errors import InvalidArgument
-from delegraph.explanation import Explanation
+from delegraph.explanation import Explanation, Lever
+from delegraph.partitioner.costs import Cost
 from delegraph.partitioner.diff import OpDifference
 from delegraph.partitioner.placement import Candidate, OpPlacement, Placement
 from delegraph.partitioner.placement_text import amount, groups, operators, summary, value_of
@@ -34,7 +35,7 @@ def show(found: Explanation, *, with_costs: bool, each: bool) -> None:
 
 
 def _show_segments(placement: Placement) -> None:
-    render.heading(f"{len(placement.segments)} segment{'s' if len(placement.segments) != 1 else ''}")
+    render.heading(render.counted(len(placement.segments), "segment"))
     rows = []
     for i, segment in enumerate(placement.segments):
         cost = segment.predicted
@@ -86,6 +87,22 @@ def _show_groups(placement: Placement) -> None:
     render.table(head, rows, right=("graph", "n", "predicted"))
 
 
+def show_ops_in_short(placement: Placement) -> None:
+    """Which device runs the ops and why: those in a row of which the same is said together, with all refusals."""
+    found: list[tuple[tuple[int, str, str], list[OpPlacement]]] = []
+    for row in placement.rows:
+        why = "; ".join([row.reason, *(f"{device}: {text}" for device, text in row.refusals.items())])
+        key = (row.graph, row.device, why)
+        if not found or found[-1][0] != key:
+            found.append((key, []))
+        found[-1][1].append(row)
+    rows = [
+        (graph, _ranges([row.op for row in ops]), operators([row.name for row in ops]), device, why)
+        for (graph, device, why), ops in found
+    ]
+    render.table(("graph", "ops", "operators", "device", "why"), rows, right=("graph",))
+
+
 def _show_reasons(placement: Placement) -> None:
     """One line per op; what several refusals say is said once, below."""
     numbers: dict[str, int] = {}
@@ -106,49 +123,66 @@ def _show_reasons(placement: Placement) -> None:
 
 
 def _show_costs(found: Explanation) -> None:
-    energy = found.placement.objective == "energy"
+    """A row an op; where that is too wide for the terminal, a row for each op and device."""
     names = [device.id for device in found.costs.devices]
-    rows = []
-    for row in found.costs.ops:
-        cells = []
-        for name in names:
-            cost = row.costs.get(name)
-            value = None if cost is None else cost.energy_nj if energy else cost.time_ns
-            shown = "" if cost is None or value is None else amount(value, found.placement.objective)
-            cells += [shown, "" if cost is None else cost.source]
-        rows.append((row.graph, row.op, row.name, *cells))
-    head = ["graph", "op", "name", *(cell for name in names for cell in (name, "from"))]
-    widths = [i for i in range(len(head)) if i < 3 or any(row[i] for row in rows)]
-    render.table([head[i] for i in widths], [[row[i] for i in widths] for row in rows], right=("graph", "op", *names))
+    ops = [
+        (
+            (row.graph, row.op, row.name),
+            {name: _cost(cost, found.placement.objective) for name, cost in row.costs.items()},
+        )
+        for row in found.costs.ops
+    ]
+    used = [name for name in names if any(name in costs for _, costs in ops)]
+    head = ("graph", "op", "name", *(cell for name in used for cell in (name, "from")))
+    rows = [(*op, *(cell for name in used for cell in costs.get(name, ("", "")))) for op, costs in ops]
+    if render.fits(head, rows):
+        render.table(head, rows, right=("graph", "op", *used))
+    else:
+        rows = [(*op, name, *costs[name]) for op, costs in ops for name in used if name in costs]
+        render.table(("graph", "op", "name", "device", "cost", "from"), rows, right=("graph", "op", "cost"))
     render.line()
     for device in found.costs.devices:
         links = [
-            f"{way} {amount(link.latency_ns)} + {link.bytes_per_s / 1e9:.3g} GB/s"
+            f"{way} {amount(link.latency_ns)} + {render.rate(link.bytes_per_s)}B/s"
             for way, link in (("in", device.to_device), ("out", device.from_device))
             if link.bytes_per_s or link.latency_ns
         ]
         render.line(f"{device.id}: launch {amount(device.launch_ns)}{''.join(f', {text}' for text in links)}")
 
 
+def _cost(cost: Cost | None, objective: str) -> tuple[str, str]:
+    """A cost and where it is from, in words; empty where there is none."""
+    return ("", "") if cost is None else (amount(value_of(cost, objective), objective), cost.source)
+
+
 def _show_levers(found: Explanation) -> None:
+    """The rules that would save most; devices for which everything is the same share one."""
     if not found.levers:
         return
-    shown = found.levers[:LEVERS]
+    alike: dict[tuple[object, ...], list[Lever]] = {}
+    for lever in found.levers:
+        key = (lever.saves_ns, lever.constraint, lever.reason, lever.advice, tuple(lever.ops))
+        alike.setdefault(key, []).append(lever)
+    shown = list(alike.values())[:LEVERS]
     render.line()
     render.heading("what keeps ops off the devices, and what would be saved if they went there")
-    for lever in shown:
-        saves = {None: "not known", 0: "nothing"}.get(lever.saves_ns) or amount(
-            lever.saves_ns, found.placement.objective
-        )
-        ops = _ranges([op for graph, op in lever.ops if graph == 0]) or "of called graphs"
-        n = f"{len(lever.ops)} op{'s' if len(lever.ops) != 1 else ''}"
-        render.line(f"{saves:<10}{lever.device}  {lever.constraint}  {n}: {ops}")
-        others = len(_reasons(found.placement, lever.device, lever.ops)) - 1
-        render.line(f"{'':10}{lever.reason}" + (f" (and {others} more like it)" if others > 0 else ""))
-        if lever.advice:
-            render.line(f"{'':10}-> {lever.advice}")
-    if len(found.levers) > len(shown):
-        render.line(f"and {len(found.levers) - len(shown)} rules more: --json")
+    for levers in shown:
+        _show_lever(levers[0], ", ".join(lever.device for lever in levers), found.placement)
+    n_more = len(found.levers) - sum(map(len, shown))
+    if n_more:
+        render.line(f"and {render.counted(n_more, 'rule')} more: --json")
+
+
+def _show_lever(lever: Lever, devices: str, placement: Placement) -> None:
+    saves = {None: "not known", 0: "nothing"}.get(lever.saves_ns) or amount(lever.saves_ns, placement.objective)
+    ops = _ranges([op for graph, op in lever.ops if graph == 0]) or "of called graphs"
+    n = render.counted(len(lever.ops), "op")
+    others = len(_reasons(placement, lever.device, lever.ops)) - 1
+    indent = " " * 10
+    render.paragraph(f"{saves:<10}", f"{devices}  {lever.constraint}  {n}: {ops}")
+    render.paragraph(indent, lever.reason + (f" (and {others} more like it)" if others > 0 else ""))
+    if lever.advice:
+        render.paragraph(f"{indent}-> ", lever.advice)
 
 
 def _reasons(placement: Placement, device: str, ops: Sequence[tuple[int, int]]) -> set[str]:
@@ -157,35 +191,41 @@ def _reasons(placement: Placement, device: str, ops: Sequence[tuple[int, int]]) 
     return {reason for row in rows if (reason := row.refusals.get(device)) is not None}
 
 
-def show_ops(placement: Placement, ops: Sequence[int]) -> None:
-    """All about some ops. Raises InvalidArgument for a number that no op has."""
+def expect_ops(placement: Placement, ops: Sequence[int]) -> None:
+    """Raises InvalidArgument for a number that no op has."""
+    known = {row.op for row in placement.rows}
     for op in ops:
-        rows = [row for row in placement.rows if row.op == op]
-        if not rows:
-            raise InvalidArgument("--op", "the number of an op", str(op), "see: delegraph explain MODEL")
-        for row in rows:
-            graph = f" of graph {row.graph}" if row.graph else ""
-            render.heading(f"op {row.op}{graph} {row.name}: {row.device}")
-            render.line(f"{row.decided_by}: {row.reason}")
-            head = ("device", "answer", "cost", "from", "rule", "found", "limit", "why", "what would bring it there")
-            render.table(head, [_candidate(c, placement.objective) for c in row.candidates], right=("cost",))
+        if op not in known:
+            expected = f"the number of an op, up to {max(known)}" if known else "none, as the model has no ops"
+            raise InvalidArgument("--op", expected, str(op), "see: delegraph explain MODEL --ops")
+
+
+def show_ops(placement: Placement, ops: Sequence[int]) -> None:
+    """All about some ops: what each device says of them."""
+    for i, row in enumerate(row for op in ops for row in placement.rows if row.op == op):
+        if i:
             render.line()
+        graph = f" of graph {row.graph}" if row.graph else ""
+        render.heading(f"op {row.op}{graph} {row.name}: {row.device}")
+        render.line(f"{row.decided_by}: {row.reason}")
+        for candidate in row.candidates:
+            render.line()
+            render.heading(candidate.device)
+            render.pairs(_candidate(candidate, placement.objective), indent=2)
 
 
-def _candidate(candidate: Candidate, objective: str) -> tuple[str, ...]:
+def _candidate(candidate: Candidate, objective: str) -> list[tuple[str, str]]:
     answer, cost = candidate.answer, candidate.cost
-    value = None if cost is None else cost.energy_nj if objective == "energy" else cost.time_ns
-    return (
-        candidate.device,
-        answer.verdict.value,
-        amount(value, objective),
-        "" if cost is None else f"{cost.source}: {cost.note}" if cost.note else cost.source,
-        answer.constraint,
-        answer.value,
-        answer.limit,
-        answer.reason,
-        candidate.change,
-    )
+    return [
+        ("answer", answer.verdict.value),
+        ("cost", _cost(cost, objective)[0]),
+        ("from", "" if cost is None else f"{cost.source}: {cost.note}" if cost.note else cost.source),
+        ("rule", answer.constraint),
+        ("found", answer.value),
+        ("limit", answer.limit),
+        ("why", answer.reason),
+        ("what would bring it there", candidate.change),
+    ]
 
 
 # --- two placements
@@ -194,7 +234,8 @@ def _candidate(candidate: Candidate, objective: str) -> tuple[str, ...]:
 def show_comparison(names: Sequence[str], placements: Sequence[Placement], found: Sequence[OpDifference]) -> None:
     """Two placements of one model, and what differs between them."""
     for name, placement in zip(names, placements, strict=True):
-        render.line(f"{name}: {len(placement.segments)} segments; {'; '.join(summary(placement)[:1])}")
+        segments = render.counted(len(placement.segments), "segment")
+        render.line(f"{name}: {segments}; {'; '.join(summary(placement)[:1])}")
     moved = [each for each in found if each.is_moved]
     render.line(f"{len(moved)} of {len(placements[1].rows)} ops are elsewhere")
     if found:

@@ -1,14 +1,17 @@
-"""Output: tables and notes, plain text when piped and rich on a terminal. Nothing is ever cut to a width when piped."""
+"""Output: tables and notes, plain text when piped, folded and with a spinner on a terminal. Nothing is ever cut off."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from delegraph.cli import layout
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -47,7 +50,17 @@ def show_progress() -> None:
 
 
 def line(text: str = "") -> None:
-    print(plain(text))
+    """A line on stdout. On a terminal a long one folds between words, as far in as it starts."""
+    inside = text.lstrip()
+    paragraph(text[: len(text) - len(inside)], inside)
+
+
+def paragraph(start: str, text: str) -> None:
+    """A line as ``line`` has it; where it folds, further lines begin below the text, behind ``start``."""
+    start, text = plain(start), plain(text)
+    folded = layout.folded(text, _width(), first=start, later=" " * len(start)) if is_terminal() else [start + text]
+    for each in folded:
+        print(each)
 
 
 def heading(text: str) -> None:
@@ -62,13 +75,18 @@ def heading(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """A table on stdout. right: columns to align right (numbers). Empty cells are shown as ``-``."""
-    cells = [[plain(cell) if cell not in (None, "") else "-" for cell in row] for row in rows]
+    """A table on stdout. right: columns to align right (numbers). Empty cells are shown as ``-``.
+
+    A cell that is a tuple has several parts: lines on a terminal, else joined by semicolons. A terminal's table folds
+    to its width, and leaves out columns without a value; piped, a row is a line, and the columns are always the same.
+    """
+    cells = [[_parts(cell) for cell in row] for row in rows]
     if is_terminal():
-        _rich_table(columns, cells, right)
+        _table_on_terminal(columns, cells, right)
         return
-    widths = [max(len(row[i]) for row in ([*columns], *cells)) for i in range(len(columns))]
-    for row in ([*columns], *cells):
+    texts = [["; ".join(parts) for parts in row] for row in cells]
+    widths = [max(len(row[i]) for row in ([*columns], *texts)) for i in range(len(columns))]
+    for row in ([*columns], *texts):
         shown = (
             cell.rjust(width) if name in right else cell.ljust(width)
             for name, cell, width in zip(columns, row, widths, strict=True)
@@ -76,26 +94,45 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         print("  ".join(shown).rstrip())
 
 
-def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[str]) -> None:
-    from rich import box
+def fits(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether a table's rows are lines: always when piped, on a terminal if it is wide enough."""
+    return not is_terminal() or layout.fits(columns, [[_parts(cell) for cell in row] for row in rows], _width())
+
+
+def _parts(cell: object) -> tuple[str, ...]:
+    found = cell if isinstance(cell, tuple) else (cell,)
+    return tuple(plain(part) for part in found if part not in (None, "")) or (layout.NOTHING,)
+
+
+def _table_on_terminal(columns: Sequence[str], cells: Sequence[Sequence[Sequence[str]]], right: Sequence[str]) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in cells:
-        shown.add_row(*map(Text, row))
-    Console().print(shown)
+    head, lines = layout.table_lines(columns, cells, right, _width())
+    console = Console()
+    for text in head:
+        console.print(Text(text, style="bold"), soft_wrap=True)
+    print("─" * min(max(map(layout.cell_width, (*head, *lines))), _width()))
+    for text in lines:
+        print(text)
 
 
-def pairs(items: Sequence[tuple[str, object]]) -> None:
+def _width() -> int:
+    """The terminal's, in columns."""
+    return shutil.get_terminal_size().columns
+
+
+def pairs(items: Sequence[tuple[str, object]], *, indent: int = 0) -> None:
     """Names with their values, one a line; those without a value are left out."""
     known = [(name, value) for name, value in items if value not in (None, "")]
     width = max((len(name) for name, _ in known), default=0)
     for name, value in known:
-        print(f"{name.ljust(width)}  {plain(value)}")
+        paragraph(f"{' ' * indent}{plain(name).ljust(width)}  ", str(value))
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things: ``1 op``, ``2 ops``."""
+    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def write_json(value: Any) -> None:
@@ -157,6 +194,13 @@ def count(n: int) -> str:
 def number(value: float) -> str:
     """A measured value with four digits that count."""
     return f"{value:.4g}"
+
+
+def rate(per_second: float) -> str:
+    """What a device does in a second, in billions, with three digits that count: ``39.9 G``."""
+    value = per_second / 1e9
+    digits = 0 if value < 1e-9 else max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f} G"
 
 
 def shape(dims: Sequence[int]) -> str:

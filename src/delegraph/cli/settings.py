@@ -13,8 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass
 class Settings:
-    """debug: show tracebacks. as_json: stdout gets one JSON value and nothing else. help_for: the command that runs.
-    model: the model that it is about, for tips."""
+    """debug: show tracebacks. as_json: stdout gets one JSON value and nothing else. help_for: the command that is
+    called. model: the model that it is about, for tips."""
 
     debug: bool = False
     as_json: bool = False

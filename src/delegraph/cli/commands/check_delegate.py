@@ -9,16 +9,17 @@ import click
 
 from delegraph.cli import render
 from delegraph.cli.failures import Exit
+from delegraph.cli.options import Amount
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
     from delegraph.testing.contract import Finding
 
-_MARKS = {"passed": "✓", "failed": "✗", "skipped": "-"}
+_MARKS = {"passed": "✓", "failed": "✗", "skipped": "·"}
 _WORDS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
-@click.command()
+@click.command(short_help="Check a delegate against the contract.")
 @click.argument("delegate", metavar="NAME_OR_PATH")
 @click.option("--device", metavar="ID", help="One of its devices; all that are available by default.")
 @click.option(
@@ -28,7 +29,7 @@ _WORDS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=1),
+    type=Amount(min=1),
     default=180.0,
     show_default=True,
     metavar="SECONDS",

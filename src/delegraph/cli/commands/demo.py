@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
-from delegraph.cli.options import compile_options
+from delegraph.cli.options import Whole, compile_options
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MOST = 20
 _WIDTH = 80
 
 
-@click.command()
+@click.command(short_help="See it work, on handwritten digits.")
 @click.option(
     "--model",
     "name",
@@ -33,7 +33,7 @@ _WIDTH = 80
     show_default=True,
     help="The network in 8-bit integers, or in 32-bit floats.",
 )
-@click.option("--count", type=click.IntRange(1, MOST), default=12, show_default=True, help="How many images to show.")
+@click.option("--count", type=Whole(1, MOST), default=12, show_default=True, help="How many images to show.")
 @compile_options
 @common_options
 @click.pass_obj
@@ -53,11 +53,13 @@ def command(
     """
     import delegraph as dg
     from delegraph import demo
+    from delegraph.cli.entry import say_unused
 
     path = demo.model_path(name)
     settings.model = str(path)
     with render.status("compiling"):
         model = dg.compile(path, devices=devices or "cpu", numerics=numerics, threads=threads, fallback=fallback)
+    say_unused(model)
     pictures, labels = (array[:count] for array in demo.images())
     x = demo.model_input(model, pictures)
     with render.status("running"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from delegraph.core.abi.values import DeviceInfo
 
 
-@click.command()
+@click.command(short_help="List the devices, usable or not.")
 @click.argument("device", metavar="[ID]", required=False)
 @devices_file_option
 @click.option("--no-calibrate", is_flag=True, help="Don't measure peaks that are not known yet.")
@@ -43,13 +43,14 @@ def command(settings: Settings, device: str | None, no_calibrate: bool) -> None:
 
 
 def _matching(found: list[DeviceInfo], wanted: str) -> list[DeviceInfo]:
-    from delegraph.core.errors import InvalidArgument
+    from delegraph import registry
 
+    family = wanted.partition(":")[0]
     matching = [info for info in found if wanted in (info.id, info.id.partition(":")[0])]
-    if not matching:
-        known = ", ".join(info.id for info in found)
-        raise InvalidArgument("device", f"one of {known}", repr(wanted), "list them: delegraph devices")
-    return matching
+    whole = [info for info in found if info.id == family and not info.available]  # a family that can't be used
+    if not matching and not whole:
+        raise registry.unknown("device", wanted)
+    return matching or whole
 
 
 def _to_json(info: DeviceInfo, *, measure: bool) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _row(info: DeviceInfo) -> tuple[str, ...]:
 
 def _show(info: DeviceInfo, *, measure: bool) -> None:
     peaks = _peaks(info, measure=measure) or {}
-    rates = ", ".join(f"{rate / 1e9:.3g} G/s {name}" for name, rate in peaks.get("ops_per_s", {}).items())
+    rates = ", ".join(f"{render.rate(rate)}/s {name}" for name, rate in peaks.get("ops_per_s", {}).items())
     memory = peaks.get("memory_bytes_per_s") or 0
     render.pairs(
         [
@@ -120,7 +121,7 @@ def _show(info: DeviceInfo, *, measure: bool) -> None:
             ("machine", info.machine),
             ("types", ", ".join(info.dtypes)),
             ("operations", f"{rates} ({peaks.get('source')})" if rates else ""),
-            ("memory", f"{memory / 1e9:.3g} GB/s" if memory else ""),
+            ("memory", f"{render.rate(memory)}B/s" if memory else ""),
             ("launch", f"{peaks.get('launch_ns', 0) / 1e3:.3g} us" if peaks.get("launch_ns") else ""),
             ("may hang", "yes, its runs are watched" if info.may_hang else ""),
             *((f"fingerprint: {name}", value) for name, value in info.fingerprint.items()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
-from delegraph.cli.options import NAMES, placement_options
+from delegraph.cli.options import NAMES, Whole, exclusions_of, import_option, pins_of, placement_options
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SHOW = "-"
 """The value of ``--costs`` without a file."""
 
 
-@click.command()
+@click.command(short_help="Say which device would run each op, and why.")
 @click.argument("model", required=False)
 @click.option(
     "--devices", type=NAMES, metavar="LIST", help="Devices that compete, as opencl:0,cpu; of --machine by default all."
@@ -30,7 +30,9 @@ SHOW = "-"
     show_default=True,
     help="exact: LiteRT's reference results; fast: also devices that round otherwise.",
 )
-@click.option("--op", "ops", type=int, multiple=True, metavar="N", help="Show all about one op. May be repeated.")
+@click.option(
+    "--op", "ops", type=Whole(min=0), multiple=True, metavar="N", help="Show all about one op. May be repeated."
+)
 @click.option("--ops", "each", is_flag=True, help="Show every op on a line of its own.")
 @click.option(
     "--costs",
@@ -45,6 +47,7 @@ SHOW = "-"
 @click.option("--diff", nargs=2, metavar="A B", help="Compare two placements that were saved, in place of a model.")
 @click.option("--measure", is_flag=True, help="Time the model's own ops on the real devices first, and keep that.")
 @placement_options
+@import_option
 @common_options
 @click.pass_obj
 def command(
@@ -78,6 +81,7 @@ def command(
         return
     from delegraph.api import explain
     from delegraph.cli.models import load_model
+    from delegraph.cli.placement_views import expect_ops, show, show_ops
 
     assert model is not None
     settings.model = model
@@ -90,8 +94,8 @@ def command(
         load_model(model),
         devices=devices,
         numerics=numerics,
-        pins=dict(pins),
-        exclude=dict(exclude),
+        pins=pins_of(pins),
+        exclude=exclusions_of(exclude),
         objective=objective,
         machine=machine,
         placement=placement_file,
@@ -99,6 +103,7 @@ def command(
         measure=measure,
         say=render.note,
     )
+    expect_ops(found.placement, ops)
     if dump is not None:
         _dump(found, dump)
     if save_costs is not None:
@@ -109,8 +114,6 @@ def command(
         value = found.to_json()
         render.write_json(value | {"costs": found.costs.to_json()} if costs == SHOW else value)
         return
-    from delegraph.cli.placement_views import show, show_ops
-
     if ops:
         show_ops(found.placement, ops)
     else:
@@ -143,7 +146,10 @@ def _totals(placement: Placement) -> dict[str, Any]:
 def _write(path: str, value: dict[str, Any]) -> None:
     from pathlib import Path
 
-    Path(path).write_text(render.json_text(value) + "\n", encoding="utf-8")
+    from delegraph.cli.outputs import naming
+
+    with naming(path):
+        Path(path).write_text(render.json_text(value) + "\n", encoding="utf-8")
     render.note(f"wrote {path}")
 
 
@@ -165,4 +171,4 @@ def _dump(found: Explanation, folder: str) -> None:
         (target / name).write_bytes(write(segment_model(segment).model(inline_all=True)))
     (target / "placement.json").write_text(render.json_text(found.placement.to_json()) + "\n", encoding="utf-8")
     (target / "costs.json").write_text(render.json_text(found.costs.to_json()) + "\n", encoding="utf-8")
-    render.note(f"wrote {len(found.segments)} segments, placement.json and costs.json to {folder}")
+    render.note(f"wrote {render.counted(len(found.segments), 'segment')}, placement.json and costs.json to {folder}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
+from delegraph.cli.options import Whole, import_option
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from delegraph.core.model.model import Model
 
 
-@click.command()
+@click.command(short_help="Show what is in a model, and what can't run here.")
 @click.argument("model")
 @click.option("--ops", "with_ops", is_flag=True, help="List every op of the subgraph.")
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor of the subgraph.")
-@click.option("--subgraph", type=click.IntRange(min=0), default=0, show_default=True, help="For --ops and --tensors.")
+@click.option("--subgraph", type=Whole(min=0), default=0, show_default=True, help="For --ops and --tensors.")
+@import_option
 @common_options
 @click.pass_obj
 def command(settings: Settings, model: str, with_ops: bool, with_tensors: bool, subgraph: int) -> None:
@@ -220,9 +222,11 @@ def _show_unsupported(found: list[dict[str, Any]]) -> None:
     if not found:
         return
     render.line()
-    render.heading("nothing here can run")
+    render.heading("ops that nothing here can run")
     rows = [(each["count"], each["name"], each["reason"], each["advice"]) for each in found]
     render.table(("ops", "name", "reason", "what to do"), rows, right=("ops",))
+    if any("register_op" in (each["advice"] or "") for each in found):
+        render.line("a file that registers ops of your own is run with --import FILE")
 
 
 def _show_ops(graph: Graph, facts: list[OpFacts]) -> None:

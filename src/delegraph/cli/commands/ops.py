@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
-from delegraph.cli.options import devices_file_option
+from delegraph.cli.options import devices_file_option, import_option
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from delegraph.core.devices.listing import Limit, OpListing
 
 
-@click.command()
+@click.command(short_help="List the operators, and the limits of each device.")
 @click.argument("op", metavar="[OP]", required=False)
 @click.option("--device", metavar="ID", help="Only this device (opencl:0), or family (opencl).")
 @devices_file_option
+@import_option
 @common_options
 @click.pass_obj
 def command(settings: Settings, op: str | None, device: str | None) -> None:
@@ -57,16 +58,19 @@ def _ops(wanted: str | None) -> list[str]:
 
 
 def _devices(wanted: str | None) -> list[DeviceInfo]:
+    """The devices to ask. Raises InvalidArgument if none of those that are named can be asked."""
     from delegraph import registry
+    from delegraph.core.errors import InvalidArgument
 
-    if wanted is not None:
-        found = [info for info in registry.resolve(wanted) if wanted in (info.id, info.id.partition(":")[0])]
-    else:
-        found = registry.devices()
+    found = registry.devices() if wanted is None else registry.resolve(wanted, floor=False)
+    usable = [info for info in found if info.available]
+    if not usable:
+        why, remedy = found[0].reason, found[0].remedy
+        raise InvalidArgument(f"--device {wanted}", "a device that can be asked", f"none: {why}", remedy)
     for info in found:
         if not info.available:
-            render.note(f"{info.id} can't be asked: {info.reason}")
-    return [info for info in found if info.available]
+            render.note(f"{info.id} can't be asked: {info.reason}; {info.remedy}")
+    return usable
 
 
 def _rows(info: DeviceInfo, names: Sequence[str]) -> Iterator[OpListing]:
@@ -90,18 +94,17 @@ def _types(row: OpListing) -> str:
 
 
 def _show_summary(names: Sequence[str], rows: Sequence[OpListing]) -> None:
-    """One row an operator: the types of each device, those of a family that agree together."""
+    """A row for each operator and types: those of the devices that agree together."""
     by_op: dict[str, dict[str, list[str]]] = {name: {} for name in names}
     for row in rows:
         if row.verdicts:
             by_op[row.op].setdefault(_types(row), []).append(row.device)
-    cells = []
-    for name, groups in by_op.items():
-        for position, (types, devices) in enumerate(groups.items()):
-            cells.append(("" if position else name, types, ", ".join(devices)))
-        if not groups:
-            cells.append((name, "", "core itself"))
-    render.table(("operator", "types", "devices"), [(a or " ", b, c) for a, b, c in cells])
+    cells = [
+        (name, types, ", ".join(devices))
+        for name, groups in by_op.items()
+        for types, devices in (groups or {"": ["core itself"]}).items()
+    ]
+    render.table(("operator", "types", "devices"), cells)
 
 
 def _show_limits(rows: Sequence[OpListing], with_device: bool) -> None:
@@ -109,11 +112,9 @@ def _show_limits(rows: Sequence[OpListing], with_device: bool) -> None:
     cells = []
     for row in rows:
         shown = [limit for limit in row.limits if limit.constraint != "dtypes"]  # the types have a column of their own
-        sentences = [_sentence(row, limit) for limit in shown] or [row.missing]
+        sentences = tuple(_sentence(row, limit) for limit in shown) or (row.missing,)
         first = (row.op, row.device) if with_device else (row.op,)
-        for position, sentence in enumerate(sentences):
-            head = (*first, _types(row) or "no") if not position else (" ",) * (len(first) + 1)
-            cells.append((*head, sentence))
+        cells.append((*first, _types(row) or "no", sentences))
     render.table(columns, cells)
 
 

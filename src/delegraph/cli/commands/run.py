@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delegraph.cli import render
-from delegraph.cli.options import NUMBERS, Seed, compile_options, placement_options
+from delegraph.cli.options import (
+    NUMBERS,
+    Seed,
+    Whole,
+    compile_options,
+    exclusions_of,
+    import_option,
+    pins_of,
+    placement_options,
+)
 from delegraph.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ DEFAULT_RATE = 16000
 """Samples a second of a sound that is written, where neither an input nor the metadata says."""
 
 
-@click.command()
+@click.command(short_help="Run a model on files or random values.")
 @click.argument("model")
 @click.option(
     "-i",
@@ -43,7 +52,7 @@ DEFAULT_RATE = 16000
 @click.option("--labels", "labels_path", metavar="FILE", help="Class names, one a line, the first for class 0.")
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=5,
     show_default=True,
     help="How many classes or boxes to show.",
@@ -53,11 +62,12 @@ DEFAULT_RATE = 16000
 @click.option("--normalize", type=click.Choice(["none", "-1..1", "0..1"]), help="What pixels 0..255 become.")
 @click.option("--mean", type=NUMBERS, metavar="M[,M...]", help="(pixel - mean) / std, for all channels or each.")
 @click.option("--std", type=NUMBERS, metavar="S[,S...]", help="See --mean.")
-@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Run so often, for the time.")
+@click.option("--repeat", type=Whole(min=1), default=1, show_default=True, help="Run so often, for the time.")
 @click.option("--placement", is_flag=True, help="Show which device runs each op, and why.")
 @click.option("--costs", metavar="FILE", help="Take the costs in this file (explain --save-costs) for measured ones.")
 @compile_options
 @placement_options
+@import_option
 @common_options
 @click.pass_obj
 def command(
@@ -91,7 +101,7 @@ def command(
     shown as the highest classes, class maps as shares, other outputs in numbers.
     """
     from delegraph.api import compile
-    from delegraph.cli.entry import entry_of, timed_runs
+    from delegraph.cli.entry import entry_of, say_unused, timed_runs
     from delegraph.cli.inputs import load_inputs
     from delegraph.cli.labels import read_labels
     from delegraph.cli.models import labels_for, load_model, metadata_of
@@ -112,13 +122,14 @@ def command(
             numerics=numerics,
             threads=threads,
             fallback=fallback,
-            pins=dict(pins),
-            exclude=dict(exclude),
+            pins=pins_of(pins),
+            exclude=exclusions_of(exclude),
             objective=objective,
             machine=machine,
             placement=placement_file,
             costs=costs,
         )
+    unused = say_unused(compiled)
     entry = entry_of(compiled, signature, about)
     if output is not None:
         check_output(output, len(entry.outputs))
@@ -129,13 +140,10 @@ def command(
         arrays, timing = timed_runs(entry, [value.array for value in values], repeat)
     found = [Output(port, array) for port, array in zip(entry.outputs, arrays, strict=True)]
     views = views_of(found, labels, top)
-    unused = _unused(compiled, devices)
     _warn_of_labels(views, given_labels)
     report = _report(model, entry, values, found, views, timing, compiled, unused)
     if placement:
         report["placement"] = compiled.placement.to_json()
-    for name, why in unused.items():
-        render.note(f"{name} was not used: {why}")
     if output is not None:
         render.note("wrote " + write_outputs(output, found, views, report, _rate(entry, values)))
     if settings.as_json:
@@ -163,13 +171,6 @@ def _warn_of_labels(views: list[View], labels: Labels | None) -> None:
                 f"{labels.source} has labels up to class {len(labels) - 1}, output {view.output.port.name!r} has "
                 f"classes up to {view.n_classes - 1}: names may be off by some lines"
             )
-
-
-def _unused(model: CompiledModel, devices: list[str] | None) -> dict[str, str]:
-    """Devices that the user named and that can't be used here, with the reason."""
-    from delegraph import registry
-
-    return {info.id: info.reason for info in registry.resolve(devices) if not info.available} if devices else {}
 
 
 def _rate(entry: Entry, values: list[Given]) -> int:
@@ -226,7 +227,9 @@ def _show(views: list[View], timing: Timing, compiled: CompiledModel, placement:
         view.show()
         render.line()
     if placement:
-        _show_placement(compiled)
+        from delegraph.cli.placement_views import show_ops_in_short
+
+        show_ops_in_short(compiled.placement)
         render.line()
     render.pairs([("time", timing), ("ran on", _ran_on(compiled))])
 
@@ -235,20 +238,3 @@ def _ran_on(compiled: CompiledModel) -> str:
     segments = compiled.receipt().devices
     devices = [f"{name} ({n} segment{'s' if n > 1 else ''})" for name, n in segments.items() if name != "core"]
     return ", ".join(devices + (["core (control flow, strings, shapes from data)"] if "core" in segments else []))
-
-
-def _show_placement(compiled: CompiledModel) -> None:
-    render.table(
-        ("graph", "op", "name", "device", "why"),
-        [
-            (
-                row.graph,
-                row.op,
-                row.name,
-                row.device,
-                "; ".join([row.reason, *(f"{device}: {why}" for device, why in row.refusals.items())]),
-            )
-            for row in compiled.placement.rows
-        ],
-        right=("graph", "op"),
-    )
