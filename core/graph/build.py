@@ -69,6 +69,9 @@ def _is_constant(data: Any, shape: Shape) -> bool:
     return data is not None and (len(data) > 0 or 0 in shape)
 
 
+_INT32 = np.iinfo(np.int32)
+
+
 def _signature(shape: Shape, signature: Shape) -> Shape:
     """The shape with -1 where any size goes. Only the -1 of a signature count: some files say nonsense beside them."""
     if len(signature) != len(shape):
@@ -95,6 +98,9 @@ def _quantization(table: Table | None, rank: int, place: str, source: str) -> Qu
         zero_points = np.repeat(zero_points, len(scales))
     if len(zero_points) != len(scales):
         raise InvalidModel(f"{place}.quantization.zero_point", f"{len(scales)} values", f"{len(zero_points)}", source)
+    wrong = [int(z) for z in zero_points if not _INT32.min <= z <= _INT32.max]
+    if wrong:
+        raise InvalidModel(f"{place}.quantization.zero_point", "values of 32 bits", str(wrong[0]), source)
     # A bias has one axis; some converters write the weights' axis there.
     axis = table.quantized_dimension if len(scales) > 1 and rank != 1 else 0
     return Quantization(np.asarray(scales), np.asarray(zero_points), axis, block_size, block_scales)

@@ -32,6 +32,11 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
         "use the .tflite from before that tool",
     ),
     (
+        r"XC_\w+",
+        "an operator of XMOS's xcore compiler",
+        "use the .tflite from before xcore-opt",
+    ),
+    (
         r"MTKEXT_\w+",
         "an operator of MediaTek's NeuroPilot converter",
         "convert again with the standard TFLite converter",

@@ -135,11 +135,16 @@ def blamed_on(node: Node) -> Iterator[None]:
     """What a shape function or a kernel raises by mistake becomes an error that names the op.
 
     Raises:
+        InvalidModel: in place of one that does not say which op.
         OutOfMemory: in place of MemoryError.
         InternalError: in place of anything else that is no DelegraphError.
     """
     try:
         yield
+    except InvalidModel as exc:
+        if exc.place.startswith(node.place):
+            raise
+        raise InvalidModel(f"{node.place}.{exc.place}", exc.expected, exc.found, exc.source) from exc
     except DelegraphError:
         raise
     except MemoryError as exc:

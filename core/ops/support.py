@@ -5,10 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from delegraph.core.errors import UnsupportedOp
-from delegraph.core.graph.graph import Op
+from delegraph.core.graph.calls import called_graphs
+from delegraph.core.graph.graph import GraphSet, Op
 from delegraph.core.ops import registry
 from delegraph.core.ops.foreign import maker_of
 from delegraph.core.ops.opdef import Node
+
+
+def check_ops(graphs: GraphSet, entry: int = 0) -> None:
+    """Raises UnsupportedOp for the first op that can't run whatever its operands are, of a graph and those that it
+    calls; names the others too. What stands in graphs that it doesn't call, such as other signatures', does no harm."""
+    reached: list[int] = []
+    waiting = [entry]
+    while waiting:
+        index = waiting.pop()
+        if index not in reached:
+            reached.append(index)
+            waiting += [called for op in graphs.graphs[index].ops for called in called_graphs(op).values()]
+    ops = [op for index in sorted(reached) for op in graphs.graphs[index].ops]
+    found = [(op, problem) for op in ops if (problem := op_support(op)) is not None]
+    if found:
+        op, problem = found[0]
+        others = tuple(sorted({other.name for other, _ in found[1:]} - {op.name}))
+        raise UnsupportedOp(op.place, op.name, problem.reason, problem.advice, others)
 
 
 @dataclass(frozen=True, slots=True)

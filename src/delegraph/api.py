@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 from delegraph import registry
 from delegraph.backend import Backend
 from delegraph.compiled import CompiledModel
-from delegraph.core.errors import InvalidArgument, InvalidModel, UnsupportedOp
+from delegraph.core.errors import InvalidArgument, InvalidModel
 from delegraph.core.graph.build import build
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.model.model import Model
 from delegraph.core.model.reader import read
 from delegraph.core.ops.prepare import prepare
-from delegraph.core.ops.support import op_support
+from delegraph.core.ops.support import check_ops
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.core.runtime.packs import PackStore
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S
@@ -90,7 +90,7 @@ def compile(
 
     Raises:
         InvalidModel: the model breaks a rule of the format, or its operands don't fit together.
-        UnsupportedOp: an op that nothing here can run; names all of them.
+        UnsupportedOp: an op that nothing here can run, in the main graph or one that it calls; names all of them.
         InvalidArgument: an argument out of its range; a placement that can't be run.
         NoEnergyModel: energy is to be least, and some device's is not known.
     """
@@ -189,13 +189,3 @@ def _packs(slots: Mapping[str, DeviceSlot]) -> PackStore:
     if all(slot.is_floor for slot in slots.values()):
         return PackStore(None)
     return shared_packs()
-
-
-def check_ops(graphs: GraphSet) -> None:
-    """Raises UnsupportedOp for the first op that can't run whatever its operands are; names the others too."""
-    found = [(op, problem) for graph in graphs.graphs for op in graph.ops if (problem := op_support(op)) is not None]
-    if not found:
-        return
-    op, problem = found[0]
-    others = tuple(sorted({other.name for other, _ in found[1:]} - {op.name}))
-    raise UnsupportedOp(op.place, op.name, problem.reason, problem.advice, others)

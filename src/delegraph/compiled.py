@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from delegraph.backend import Backend, FallbackEvent
-from delegraph.core.errors import InvalidArgument
+from delegraph.core.errors import InvalidArgument, InvalidModel
 from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array, Graph, GraphSet, Quantization, Shape, Tensor
 from delegraph.core.ops import registry as ops
+from delegraph.core.ops.support import check_ops
 from delegraph.core.runtime.health import Health
 from delegraph.core.runtime.plan import Plan, SegmentStep, Step
 from delegraph.core.runtime.runner import RUN_TIMEOUT_S, GraphRunner, ReplanError, Runners
@@ -249,9 +250,15 @@ class CompiledModel:
         return self._runners[graph].keep
 
     def plan_main(self) -> None:
-        """Plans the main graph for the shapes in the file."""
+        """Plans the main graph for the shapes in the file. Where a size is unknown (-1), the file may say one that
+        nothing fits: then the first call plans."""
         main = self._graphs.main
-        self.plan(0, [main.tensors[i].shape for i in main.inputs])
+        inputs = [main.tensors[i] for i in main.inputs]
+        try:
+            self.plan(0, [tensor.shape for tensor in inputs])
+        except InvalidModel:
+            if not any(-1 in tensor.shape_signature for tensor in inputs):
+                raise
 
 
 class ModelSession:
@@ -314,6 +321,17 @@ class SignatureCall:
         self._model, self._session, self._signature = model, session, found
         self._graph = model.graphs.graphs[found.graph]
         self._key = key
+        self._expect_ends("inputs", self._graph.inputs)
+        self._expect_ends("outputs", self._graph.outputs)
+        check_ops(model.graphs, found.graph)
+
+    def _expect_ends(self, what: str, ends: Sequence[int]) -> None:
+        """Some converters' signatures name tensors from inside the graph: nothing can be handed in or fetched there."""
+        named: Mapping[str, int] = getattr(self._signature, what)
+        for name, tensor in named.items():
+            if tensor not in ends:
+                found = f"{name!r}, which is tensor {tensor}, none of them; call the model itself: m(...)"
+                raise InvalidModel(f"signature {self._key!r}", f"{what} of its graph", found)
 
     def __repr__(self) -> str:
         takes, gives = _described(self.inputs.values()), _described(self.outputs.values())

@@ -10,13 +10,13 @@ import pytest
 from tests.support import require, shared_path
 
 import delegraph as dg
-from delegraph.api import check_ops
 from delegraph.core.devices.locate import load
 from delegraph.core.graph.build import build
 from delegraph.core.graph.calls import called_graphs
 from delegraph.core.graph.graph import GraphSet
 from delegraph.core.model.reader import read
 from delegraph.core.ops.prepare import prepare
+from delegraph.core.ops.support import check_ops
 from delegraph.explanation import _stages
 from delegraph.partitioner.placement import Placement
 from delegraph.placer import Placer

@@ -162,6 +162,41 @@ def test_threads_take_turns_on_one_session() -> None:
     assert seen == [11.0 + k for k in range(40)]
 
 
+def test_what_nothing_runs_in_a_signature_of_its_own_leaves_the_others_alone() -> None:
+    """As in a model that is trained on the device, whose "save" and "restore" are operators of TensorFlow."""
+    main, save = GraphBuilder(), GraphBuilder("save")
+    x = main.input([2])
+    main.outputs = [main.op("ADD", [x, x], [2])]
+    y = save.input([2])
+    save.outputs = [save.op("NEG", [y], [2])]
+    ends = {"infer": (0, {"x": x}, {"y": main.outputs[0]}), "save": (1, {"x": y}, {"y": save.outputs[0]})}
+    found = model(main, save, signatures=ends)
+    codes = [
+        code.replace(builtin_code=32, deprecated_builtin_code=32, custom_code="FlexSave") if n == 1 else code
+        for n, code in enumerate(found.root.operator_codes)
+    ]
+    compiled = dg.compile(write(Model(found.root.replace(operator_codes=tuple(codes)))))
+    np.testing.assert_array_equal(compiled(np.ones(2, np.float32)), [2, 2])
+    np.testing.assert_array_equal(compiled.signature("infer")(x=np.ones(2, np.float32))["y"], [2, 2])
+    with pytest.raises(dg.UnsupportedOp, match="FlexSave"):
+        compiled.signature("save")
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs"])
+def test_a_signature_must_name_ends_of_its_graph(what: str) -> None:
+    g = GraphBuilder()
+    x = g.input([2])
+    inside = g.op("ADD", [x, x], [2])
+    g.outputs = [g.op("NEG", [inside], [2])]
+    ends = ({"x": inside}, {"y": g.outputs[0]}) if what == "inputs" else ({"x": x}, {"y": inside})
+    compiled = dg.compile(model(g, signatures={"inner": (0, *ends)}))
+    np.testing.assert_array_equal(compiled(np.ones(2, np.float32)), [-2, -2])
+    with pytest.raises(
+        dg.InvalidModel, match=f"signature 'inner': expected {what} of its graph, found '[xy]', which is"
+    ):
+        compiled.signature("inner")
+
+
 def test_signatures_by_name() -> None:
     g = GraphBuilder()
     x, y = g.input([2]), g.input([2])

@@ -33,7 +33,7 @@ from delegraph.core.ops.integer_sums import (
     weight_scales,
 )
 from delegraph.core.ops.opdef import Case, Form, Kernel, Node, OpDef, Operand, Result, Work, packed
-from delegraph.core.ops.windows import Axis, pad_spatial, row_blocks, windows
+from delegraph.core.ops.windows import VALID, Axis, pad_spatial, row_blocks, windows
 
 # --- shapes and work ----------------------------------------------------------------------------------------------
 
@@ -42,9 +42,22 @@ def window_axes(node: Node) -> tuple[Axis, Axis]:
     """The windows along height and width."""
     x, w, o = node.input(0).shape, node.input(1).shape, node.options
     return (
-        Axis.of(x[1], w[1], o.stride_h, o.dilation_h_factor, o.padding),
-        Axis.of(x[2], w[2], o.stride_w, o.dilation_w_factor, o.padding),
+        _axis(node, x[1], w[1], o.stride_h, o.dilation_h_factor),
+        _axis(node, x[2], w[2], o.stride_w, o.dilation_w_factor),
     )
+
+
+def _axis(node: Node, size: int, window: int, stride: int, dilation: int) -> Axis:
+    """The window along one axis. Where TFLite's division, which rounds towards 0, gives less than no element, it
+    refuses; up to there the result is empty (Source: tflite/kernels/conv.cc, Prepare)."""
+    along = Axis.of(size, window, stride, dilation, node.options.padding)
+    extent = (window - 1) * dilation + 1
+    if node.options.padding == VALID:
+        least = extent - 2 * stride + 1
+        node.expect(
+            size >= least, "inputs[0]", f"at least {least} elements along an axis with a window of {extent}", size
+        )
+    return along
 
 
 def _conv_shapes(node: Node) -> Sequence[Shape | None]:
@@ -105,13 +118,13 @@ def _sum_conv(node: Node, x: Array, fill: Any, weights: Array, finish: Any, out:
     for image, rows in row_blocks(out.shape[0], h.out, w.out * depth * x.itemsize):
         block = view[image, rows]
         if groups == 1:
-            sums = np.ascontiguousarray(block).reshape(-1, depth) @ weights[0]
+            sums = np.ascontiguousarray(block).reshape(block.shape[0] * w.out, depth) @ weights[0]
         else:
             sums = np.empty((block.shape[0] * w.out, groups * per_group), x.dtype)
             for g in range(groups):
                 part = np.ascontiguousarray(block[..., g * channels : (g + 1) * channels])
-                sums[:, g * per_group : (g + 1) * per_group] = part.reshape(-1, depth) @ weights[g]
-        out[image, rows] = finish(sums).reshape(-1, w.out, out.shape[3])
+                sums[:, g * per_group : (g + 1) * per_group] = part.reshape(len(sums), depth) @ weights[g]
+        out[image, rows] = finish(sums).reshape(block.shape[0], w.out, out.shape[3])
 
 
 def _group_weights(w: Array, groups: int) -> Array:
@@ -131,7 +144,8 @@ def _sum_depthwise(node: Node, x: Array, fill: Any, weights: Array, finish: Any,
         for ky in range(h.window):
             for kx in range(w.window):
                 sums += block[:, :, ky, kx, :, None] * weights[ky, kx]
-        out[image, rows] = finish(sums.reshape(-1, out.shape[3])).reshape(-1, w.out, out.shape[3])
+        rows_of = finish(sums.reshape(block.shape[0] * w.out, out.shape[3]))
+        out[image, rows] = rows_of.reshape(block.shape[0], w.out, out.shape[3])
 
 
 # --- float kernels ------------------------------------------------------------------------------------------------

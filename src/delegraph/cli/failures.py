@@ -94,6 +94,8 @@ def _describe(exc: Exception, settings: Settings) -> tuple[Exit, str, str]:
         return Exit.USAGE, message[:1].lower() + message[1:], f"{command} --help"
     if isinstance(exc, InvalidModel):
         tip = "delegraph takes TensorFlow Lite models (.tflite); download or convert the file again"
+        if ".operators[" in exc.place:
+            tip += "; if sizes of its inputs are unknown (delegraph inspect), pass an --input of another size"
         return Exit.INVALID_MODEL, str(exc), tip
     if isinstance(exc, UnsupportedOp):
         tip = f"see all that stands against this model: delegraph inspect {settings.model}"
