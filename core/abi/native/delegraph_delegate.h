@@ -17,7 +17,9 @@
  * no other object than its error. Strings are UTF-8 and end with NUL; a string may be NULL where that says "none".
  *
  * Release functions must not fail. The host may call them on any thread, and not in the order in which the objects were
- * made; but a context is released before its program, a program before its device.
+ * made; but a context is released before its program, a program before its device. The host never calls one on a thread
+ * that is within a function of the plug-in, or that the plug-in made: not from inside log, now_ns or packs->get either.
+ * So a plug-in may hold a lock of its own while it calls those, and take it in its release functions.
  *
  * Threads. Functions on a delegate, a device or a program may be called by several threads at once; functions on a
  * context by one at a time. In a process that was forked off, no object made before the fork is used or released; its
@@ -268,6 +270,11 @@ typedef struct dg_host_api {
   int64_t (*now_ns)(void);                         /* the clock that deadlines are given in; any thread */
 } dg_host_api;
 
+/* When the process ends, a thread of the plug-in's own that is in log or now_ns, or calls one then, may never return
+ * from it. So it should hold no lock there that a destructor, an atexit handler or a release function waits for; such
+ * handlers call nothing of the host, and wait for no thread that may. A plug-in that wants its threads ended in order
+ * ends them when its last device is released, and has them log only while a device is open. */
+
 #define DG_NO_DEADLINE INT64_MAX
 
 typedef struct dg_device dg_device;   /* the plug-in's own; it defines these structs */
@@ -319,8 +326,8 @@ typedef struct dg_delegate_api {
   dg_error *(*context)(dg_program *program, const dg_buffer *scratch, dg_context **out);
   void (*release_context)(dg_context *context);
 
-  /* Sets the memory of the segment's inputs and outputs, dense and row-major, valid until the next bind or the release.
-   * Inputs are never written. */
+  /* Sets the memory of the segment's inputs and outputs, dense and row-major, valid until the next bind, until unbind
+   * has returned, or until the context is released: whatever comes first. Inputs are never written. */
   dg_error *(*bind)(dg_context *context, const dg_buffer *const *inputs, size_t n_inputs,
                     const dg_buffer *const *outputs, size_t n_outputs);
 
@@ -332,6 +339,11 @@ typedef struct dg_delegate_api {
 
   /* Optional: writes each node's time without copies and launch to time_ns[i], or -1 where it has no idea. */
   dg_error *(*estimate)(dg_device *device, const dg_graph *graph, int64_t *time_ns);
+
+  /* Optional: lets go of the memory that was bound, which the host may then free; bind comes before the next run.
+   * Called after a run; must not fail. NULL, or a table that ends before it: the host keeps that memory until the next
+   * bind. */
+  void (*unbind)(dg_context *context);
 } dg_delegate_api;
 
 /* The one symbol of a plug-in. Sets *out and returns 0; or returns a code when it can't work with this host.

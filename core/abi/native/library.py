@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import POINTER, byref, c_char_p, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -89,22 +91,83 @@ class Handle:
         weakref.finalize(self, _release, release, pointer, parents, os.getpid()).atexit = False
 
 
+class _Inside(threading.local):
+    """Around each call of a plug-in's function: ``with _inside:``. Objects that are dropped meanwhile on this thread,
+    such as by a garbage collection within ``packs->get``, are released at its end: the plug-in may hold a lock that its
+    release functions take."""
+
+    depth = 0  # more than 1 when a function of ours, called by the plug-in, leads to another
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self.depth -= 1
+        if _unreleased and not self.depth:
+            _release_all()
+
+
+_inside = _Inside()
+_unreleased: deque[tuple[Callable[[int], None], int, tuple[object, ...], int]] = deque()
+
+
 def _release(release: Callable[[int], None], pointer: int, parents: tuple[object, ...], pid: int) -> None:
-    if pid == os.getpid():  # after a fork the object is the parent's
-        release(pointer)
-    del parents
+    _unreleased.append((release, pointer, parents, pid))
+    if _inside.depth:
+        return
+    if isinstance(threading.current_thread(), threading._DummyThread):  # made by a plug-in, and in ``log``, say
+        with suppress(RuntimeError):  # the process ends
+            threading.Thread(target=_release_all, name="delegraph release", daemon=True).start()
+    else:
+        _release_all()
+
+
+def _release_all() -> None:
+    while _unreleased:
+        try:
+            release, pointer, parents, pid = _unreleased.popleft()
+        except IndexError:  # another thread took it
+            return
+        if pid == os.getpid():  # after a fork the object is the parent's
+            _inside.depth += 1  # it may log, and what is dropped then has its turn after it
+            try:
+                release(pointer)
+            finally:
+                _inside.depth -= 1
+        del parents
+
+
+def file_stamp(path: str | os.PathLike[str]) -> str:
+    """Tells a file from a later one of that name; "" when there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ""
+    return f"{stat.st_size} bytes of {stat.st_mtime_ns}"
 
 
 def open_library(path: Path) -> Library:
-    """The library of that file, opened once for the life of the process. Raises as ``Library`` does."""
+    """The library of that file, opened once for the life of the process.
+
+    Raises:
+        InvalidArgument: as ``Library`` does; or the file is no longer the one that was opened, whose code stays.
+    """
     with _guard.lock:
         if path not in _libraries:
             _libraries[path] = Library(path)
-        return _libraries[path]
+        library = _libraries[path]
+        if file_stamp(path) != library.stamp:
+            raise InvalidArgument(
+                str(path),
+                "the file that was loaded",
+                "one that changed on disk since it was loaded",
+                "restart, or isolate=True",
+            )
+        return library
 
 
 class Library:
-    """A plug-in's functions. Never unloaded.
+    """A plug-in's functions. Never unloaded. stamp: of the file when it was opened.
 
     Raises:
         InvalidArgument: the file is no plug-in that this version can use, saying what was expected and found.
@@ -112,6 +175,7 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stamp = file_stamp(path)  # before it is opened: a file that is replaced meanwhile is refused, not believed
         try:
             self._library = ctypes.CDLL(str(path))  # kept for the life of the process
         except OSError as exc:
@@ -125,7 +189,8 @@ class Library:
                 f"the symbol {ENTRY}", "none", "export it as core/abi/native/delegraph_delegate.h says"
             ) from None
         out = c_void_p()
-        code = entry(ABI_MAJOR, ABI_MINOR, byref(_HOST), byref(out))
+        with _inside:
+            code = entry(ABI_MAJOR, ABI_MINOR, byref(_HOST), byref(out))
         if code != 0:
             found = f"code {code} ({_CODES.get(code, ErrorCode.INTERNAL).value})"
             raise self._refused(
@@ -171,20 +236,29 @@ class Library:
 
     def call(self, device: str, function: str, *arguments: Any) -> None:
         """Calls a function that returns an error or NULL. Raises DelegateError."""
-        failure = getattr(self.api, function)(*arguments)
-        if not failure:
-            return
-        address = ctypes.cast(failure, c_void_p).value
-        try:
-            error = structs.read(address, structs.Error)
-            code, message = error.code, text(error.message)
-        except BadStruct as exc:
-            code, message = 0, f"an error that can't be read: {exc}"
-        finally:
-            self.api.release_error(address)
+        with _inside:
+            failure = getattr(self.api, function)(*arguments)
+            if not failure:
+                return
+            code, message = self._read_error(failure)
         if code not in _CODES:
             message = f"{message} (unknown code {code})"
         raise DelegateError(device, _CODES.get(code, ErrorCode.INTERNAL), f"{function}: {message}")
+
+    def plain(self, function: str, *arguments: Any) -> Any:
+        """Calls a function that can't fail; what it returns."""
+        with _inside:
+            return getattr(self.api, function)(*arguments)
+
+    def _read_error(self, failure: Any) -> tuple[int, str]:
+        address = ctypes.cast(failure, c_void_p).value
+        try:
+            error = structs.read(address, structs.Error)
+            return error.code, text(error.message)
+        except BadStruct as exc:
+            return 0, f"an error that can't be read: {exc}"
+        finally:
+            self.api.release_error(address)
 
     @contextmanager
     def returned(self, device: str, function: str, release: str, *arguments: Any) -> Iterator[int]:
@@ -194,7 +268,7 @@ class Library:
             with self.reading(device, function):
                 yield address
         finally:
-            getattr(self.api, release)(address)
+            self.plain(release, address)
 
     def made(
         self, device: str, function: str, release: str, *arguments: Any, parents: tuple[object, ...] = ()

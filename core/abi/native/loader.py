@@ -50,7 +50,8 @@ _VERDICTS = {0: Verdict.NO, 1: Verdict.YES, 2: Verdict.DEVIATES}
 
 
 class NativeDelegate(Delegate):
-    """The delegate in a shared library. options: go to ``devices`` and, under those of ``open``, to ``open``.
+    """The delegate in a shared library. options: go to ``devices`` and, under those of ``open``, to ``open``. stamp: of
+    the file that was opened.
 
     Raises:
         InvalidArgument: the library can't be used, with the reason and what to do.
@@ -60,7 +61,7 @@ class NativeDelegate(Delegate):
         self._library = open_library(Path(path).resolve())
         self._options = dict(options or {})
         lend.LentOptions(self._options)  # refuses values that C has no type for
-        self.name, self.version = self._library.name, self._library.version
+        self.name, self.version, self.stamp = self._library.name, self._library.version, self._library.stamp
 
     def devices(self) -> Sequence[DeviceInfo]:
         """The library's list; one unusable device when it fails to give a proper one."""
@@ -211,8 +212,8 @@ class NativeProgram(Program):
             tuple(model.tensors[i].spec.size_bytes for i in ends)
             for ends in (model.inputs, model.outputs + model.variables)
         )
-        self.scratch_bytes = int(library.api.scratch_bytes(handle.pointer))
-        self.alignment = int(library.api.alignment(handle.pointer))
+        self.scratch_bytes = int(library.plain("scratch_bytes", handle.pointer))
+        self.alignment = int(library.plain("alignment", handle.pointer))
         if self.scratch_bytes > 1 << 40:
             found = f"found {self.scratch_bytes}"
             raise DelegateError(device, ErrorCode.INTERNAL, f"load: expected scratch_bytes of at most 1 TiB, {found}")
@@ -267,8 +268,10 @@ class NativeContext(Context):
         self._bound = (*lent, *inputs, *outputs)
 
     def unbind(self) -> None:
-        """The library keeps its pointers, which it must not follow before the next bind."""
-        self._guards, self._bound = (), ()
+        """A library that can't let go may go on using what was bound until the next bind: then it is kept for it."""
+        if self._library.api.unbind:
+            self._library.plain("unbind", self._handle.pointer)
+            self._guards, self._bound = (), ()
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
         host.await_all(after, self._device)

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from delegraph.core.abi.native.device_info import wrong_ids
+from delegraph.core.abi.native.library import file_stamp
 from delegraph.core.abi.protocols import Delegate, Device
 from delegraph.core.abi.values import DeviceInfo, Options
 from delegraph.core.errors import DelegraphError, InvalidArgument
@@ -71,21 +72,24 @@ def create(spec: PluginSpec, options: Options) -> Delegate:
     if spec.kind == "library":
         from delegraph.core.abi.native.loader import NativeDelegate
 
-        return PluginDelegate(NativeDelegate(spec.target, options), spec, options)
-    return PluginDelegate(_python_delegate(spec), spec, options)
+        native = NativeDelegate(spec.target, options)
+        return PluginDelegate(native, options, native.stamp)
+    stamp = (
+        file_stamp(spec.target) if spec.kind == "file" else ""
+    )  # before it is read; an installed one has its version
+    return PluginDelegate(_python_delegate(spec), options, stamp)
 
 
 class PluginDelegate(Delegate):
     """A plug-in's delegate with the options that every ``open`` gets. What an artifact depends on beside the device
-    itself, options and the file of the plug-in, is part of its devices' fingerprints."""
+    itself, options and the file of the plug-in (its stamp), is part of its devices' fingerprints."""
 
-    def __init__(self, delegate: Delegate, spec: PluginSpec, options: Options) -> None:
+    def __init__(self, delegate: Delegate, options: Options, stamp: str) -> None:
         self._delegate, self._options = delegate, dict(options)
         self.name, self.version = delegate.name, delegate.version
         self._fingerprint: dict[str, str] = {}
-        if spec.kind != "module":  # an installed one has its version
-            stat = os.stat(spec.target)
-            self._fingerprint["plug-in"] = f"{stat.st_size} bytes of {stat.st_mtime_ns}"
+        if stamp:
+            self._fingerprint["plug-in"] = stamp
         if options:
             text = json.dumps(self._options, sort_keys=True, default=repr)
             self._fingerprint["options"] = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -125,7 +129,12 @@ def check_delegate(delegate: Any, where: str) -> None:
         raise InvalidArgument(
             where, "a name and a version that are strings", f"{delegate.name!r}, {delegate.version!r}"
         )
-    problem = wrong_ids(delegate.devices(), delegate.name)
+    try:
+        infos = delegate.devices()
+    except Exception as exc:  # a stranger's code
+        found = f"{type(exc).__name__}: {exc}"
+        raise InvalidArgument(where, "a delegate that lists its devices", found, "mend it") from exc
+    problem = wrong_ids(infos, delegate.name)
     if problem:
         raise InvalidArgument(where, "devices named after their delegate", problem)
 

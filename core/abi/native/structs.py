@@ -284,12 +284,13 @@ class DelegateApi(Sized):
         ("run", CFUNCTYPE(_Failure, _Handle, c_int64)),
         ("check", CFUNCTYPE(_Failure, _Handle, POINTER(Segment), POINTER(c_void_p))),
         ("estimate", CFUNCTYPE(_Failure, _Handle, POINTER(Graph), POINTER(c_int64))),
+        ("unbind", CFUNCTYPE(None, _Handle)),
     ]
 
 
 Entry = CFUNCTYPE(c_int32, c_uint32, c_uint32, POINTER(HostApi), POINTER(c_void_p))
 
-OPTIONAL = frozenset({"check", "estimate"})
+OPTIONAL = frozenset({"check", "estimate", "unbind"})
 """Functions of DelegateApi that may be NULL."""
 
 S = TypeVar("S", bound=Sized)

@@ -470,6 +470,11 @@ static dg_error *bind_buffers(dg_context *context, const dg_buffer *const *input
   return NULL;
 }
 
+/* From here on the host may free what was bound. */
+static void unbind_buffers(dg_context *context) {
+  memset(context->memory, 0, (size_t)context->program->head.n_tensors * sizeof *context->memory);
+}
+
 static float activate(float x, int64_t activation) {
   if (activation != NONE && x < 0) return 0;
   return activation == RELU6 && x > 6 ? 6 : x;
@@ -551,6 +556,7 @@ int32_t delegraph_delegate_entry(uint32_t host_major, uint32_t host_minor, const
   api.release_context = release_context;
   api.bind = bind_buffers;
   api.run = ACME_RUN;
+  api.unbind = unbind_buffers;
   *out = &api;
   return 0;
 }

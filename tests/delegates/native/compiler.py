@@ -31,9 +31,9 @@ def compiler(language: str = "c") -> list[str]:
     pytest.skip(message)
 
 
-def library(folder: Path, *defines: str, source: Path = EXAMPLE) -> Path:
+def library(folder: Path, *defines: str, source: Path = EXAMPLE, name: str = "libacme.so") -> Path:
     """The example as a shared library in ``folder``, built with these definitions."""
-    path = folder / "libacme.so"
+    path = folder / name
     run(*compiler(), *STRICT, "-O1", "-shared", "-fPIC", f"-I{INCLUDE}", *defines, str(source), "-o", str(path))
     return path
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import gc
+import os
 import re
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.delegates.native.compiler import library
+from tests.delegates.native.compiler import EXAMPLE, library
 from tests.graphs import GraphBuilder, model
 
 import delegraph as dg
 from delegraph import registry
 from delegraph.core.abi import host
+from delegraph.core.abi.native.library import Handle
 from delegraph.core.abi.native.loader import NativeDelegate
+from delegraph.core.abi.native.plugin import PluginSpec, create
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, GraphView, Segment, Verdict
 from delegraph.core.graph.dtype import DType
 from delegraph.core.graph.graph import Array
@@ -191,7 +197,8 @@ def test_a_device_that_gives_no_proper_answer_gets_nothing(
 
 
 def test_a_hang_is_left_alone(acme: Path, dense: Model, image: Array, expected: Array) -> None:
-    dg.load_delegate(acme, {"misbehave": "hang", "at": "run", "hang_ms": 1000})
+    """It hangs until the end of the process, whose daemon threads nobody waits for."""
+    dg.load_delegate(acme, {"misbehave": "hang", "at": "run", "hang_ms": 24 * 3600 * 1000})
     compiled = dg.compile(dense, devices=["acme:0"], timeout_s=0.1)
     np.testing.assert_allclose(compiled(image), expected, rtol=1e-5, atol=1e-5)
     (event,) = compiled.receipt().events
@@ -203,6 +210,104 @@ def test_fallback_error_raises_it(acme: Path, dense: Model, image: Array) -> Non
     compiled = dg.compile(dense, devices=["acme:0"], fallback="error")
     with pytest.raises(DelegateError, match="acme:0: device lost: run: the device fell off the bus"):
         compiled(image)
+
+
+@pytest.mark.parametrize("has_unbind", [True, False])
+def test_bound_memory_stays_until_the_plug_in_let_go(has_unbind: bool, tmp_path: Path, segment: Segment) -> None:
+    """A plug-in without ``unbind`` may look at what was bound until the next bind."""
+    path = library(tmp_path, *([] if has_unbind else ["-DACME_SIZE=offsetof(dg_delegate_api, unbind)"]))
+    device, packs = NativeDelegate(path).open("acme:1", {}), PackStore(None)
+    program = device.load(device.compile(segment, packs, {}), segment, packs)
+    context = program.context(device.allocate(program.scratch_bytes))
+
+    def bind() -> list[weakref.ref[Array]]:
+        arrays = np.ones((3, 32), np.float32), np.empty((3, 16), np.float32)
+        context.bind([host.HostBuffer(arrays[0])], [host.HostBuffer(arrays[1])])
+        return [weakref.ref(array) for array in arrays]
+
+    def alive(memory: list[weakref.ref[Array]]) -> list[bool]:
+        gc.collect()
+        return [array() is not None for array in memory]
+
+    first = bind()
+    context.run().wait()
+    assert alive(first) == [True, True]
+    context.unbind()
+    assert alive(first) == [not has_unbind] * 2
+    second = bind()
+    assert alive(first) == [False, False] and alive(second) == [True, True]
+    context.run().wait()
+
+
+def test_nothing_is_released_within_a_call(tmp_path: Path, segment: Segment) -> None:
+    """Such as by a garbage collection while the plug-in, which may hold a lock of its own, asks for a pack."""
+    text = EXAMPLE.read_text()
+    for old, new in (
+        ("code = packs->get(", "packing = 1;\n  code = packs->get("),
+        ("  if (code == 0 && size !=", "  packing = 0;\n  if (code == 0 && size !="),
+        ("static long live_objects;", "static int packing;\nstatic long wrong, live_objects;\n" + ACME_WRONG),
+        ("context(dg_context *context) { release", "context(dg_context *context) { wrong += packing; release"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    source = tmp_path / "acme_packing.c"
+    source.write_text(text)
+    path = library(tmp_path, f"-I{EXAMPLE.parent}", source=source)
+    device = NativeDelegate(path).open("acme:1", {})
+
+    class Collecting(PackStore):
+        def get(self, name: str, make: Callable[[], Array] | None = None) -> Array:
+            gc.collect()
+            return super().get(name, make)
+
+    artifact = device.compile(segment, PackStore(None), {})
+    program = device.load(artifact, segment, PackStore(None))
+    before = live_objects(path)
+    contexts: list[Any] = [program.context(device.allocate(program.scratch_bytes)) for _ in range(3)]
+    contexts.append(contexts)  # a cycle: only a collection finds it
+    assert live_objects(path) == before + 3
+    gc.disable()  # the one that finds it is the one in packs->get
+    try:
+        del contexts
+        again = device.load(artifact, segment, Collecting(None))
+    finally:
+        gc.enable()
+    assert ctypes.CDLL(str(path)).acme_wrong() == 0
+    assert live_objects(path) == before + 1 and again.alignment == 64
+
+
+ACME_WRONG = "DG_EXPORT long acme_wrong(void);\nDG_EXPORT long acme_wrong(void) { return wrong; }"
+
+
+def test_nothing_is_released_on_a_thread_of_the_plug_in() -> None:
+    """It may be in ``log``, and hold a lock: ours does the release."""
+    released: list[int] = []
+    done = threading.Event()
+
+    def release(pointer: int) -> None:
+        released.append(threading.get_ident())
+        done.set()
+
+    handles = [Handle(1, release)]
+    foreign = _thread.start_new_thread(handles.clear, ())  # unknown to threading, as one made in C
+    assert done.wait(60) and released != [foreign]
+    handles.append(Handle(2, release))
+    handles.clear()
+    assert released[1:] == [threading.get_ident()]
+
+
+def test_a_rebuilt_library_is_refused(tmp_path: Path) -> None:
+    """The process has the old code: its artifacts must not be kept as the new one's."""
+    path = library(tmp_path)
+    delegate = create(PluginSpec.of_path(path), {})
+    before = delegate.devices()
+    os.replace(library(tmp_path, "-g", name="new.so"), path)
+    with pytest.raises(dg.InvalidArgument, match=r"changed on disk since it was loaded; restart, or isolate=True"):
+        dg.load_delegate(path)
+    assert delegate.devices() == before
+    path.unlink()
+    with pytest.raises(dg.InvalidArgument, match="changed on disk since it was loaded"):
+        NativeDelegate(path)
 
 
 BROKEN = {

@@ -1,19 +1,19 @@
 """A delegate in a child process, as a Delegate. Imports process, encoding, memory.
 
-One child serves all devices of a delegate, one call at a time. A child that died is replaced at the next question:
-the device opens again in a fresh one; programs and contexts of the old one stay lost (DEVICE_LOST), and core loads them
-again. Devices are watched (``may_hang``), and tensors lie in memory that both processes map.
+One child serves all devices of a delegate. Each device has two lanes, one for runs and one for all else, so that a run
+waits for no compilation and no device for another, as in one process. A child that died is replaced at the next
+question: the device opens again in a fresh one; programs and contexts of the old one stay lost (DEVICE_LOST), and core
+loads them again. Devices are watched (``may_hang``), and tensors lie in memory that both processes map.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 import weakref
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from delegraph.core.abi.native import guard
 from delegraph.core.abi.native.isolation import encoding
 from delegraph.core.abi.native.isolation.encoding import field
 from delegraph.core.abi.native.isolation.memory import shared_memory
-from delegraph.core.abi.native.isolation.process import Ask, Child, Patience
+from delegraph.core.abi.native.isolation.process import Ask, Child, GoneError, Lane, Patience
 from delegraph.core.abi.native.isolation.wire import BadMessage, Blob, Message
 from delegraph.core.abi.native.plugin import PluginSpec
 from delegraph.core.abi.native.segment_model import segment_model
@@ -41,6 +41,8 @@ from delegraph.core.abi.values import (
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.forks import RenewedLock
 from delegraph.core.graph.graph import Array
+
+T = TypeVar("T")
 
 _numbers = itertools.count(1)
 
@@ -69,7 +71,7 @@ class IsolatedDelegate(Delegate):
         return None if child is None or not child.is_usable else child.process_id
 
     def devices(self) -> Sequence[DeviceInfo]:
-        """The devices as they were when the child started last."""
+        """The devices as they were when the plug-in was loaded; a child whose devices are others is refused."""
         return self._infos
 
     def open(self, device_id: str, options: Options, host: Device | None = None) -> IsolatedDevice:
@@ -94,13 +96,18 @@ class IsolatedDelegate(Delegate):
             child.close()
 
     def _started(self) -> Child:
+        """Raises as the class says, and DelegateError when the plug-in is no longer the one that was loaded."""
         name = self.name or str(self._spec)
         child = Child(name, self.patience)
         try:
             header = {"do": "hello", "spec": self._spec.to_json(), "options": self._options}
-            reply = child.call(name, header, limit_s=self.patience.start)
+            reply = child.control.call(name, header, limit_s=self.patience.start)
             found = field(reply.header, "name", str), field(reply.header, "version", str)
             infos = tuple(_watched(encoding.info_of_json(raw)) for raw in field(reply.header, "devices", list))
+            if self.name and (*found, infos) != (self.name, self.version, self._infos):
+                # what core knows of its devices, and keeps artifacts under, is of the other one
+                message = "its plug-in changed on disk, or its devices did; load it again"
+                raise DelegateError(name, ErrorCode.DEVICE_LOST, message)
         except BadMessage as exc:
             child.close()
             raise DelegateError(name, ErrorCode.INTERNAL, f"hello: {exc}") from None
@@ -121,29 +128,48 @@ def _watched(info: DeviceInfo) -> DeviceInfo:
     return replace(info, may_hang=True, memory_domain="host")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opening:
+    """A device as it is open in one child. asking: the lane for all but runs."""
+
+    child: Child
+    number: int
+    asking: Lane
+    running: Lane
+
+
 class IsolatedDevice(Device):
     """One device of the child."""
 
     def __init__(self, delegate: IsolatedDelegate, info: DeviceInfo, options: dict[str, Any]) -> None:
         self.info = info
+        self.patience = delegate.patience
         self._delegate, self._options = delegate, options
         self._guard = RenewedLock()
-        self._child: Child | None = None
-        self._number = 0
+        self._opening: _Opening | None = None
         self._is_closed = False
-        self._reopen()
+        self._with_opening(lambda opening: None)
 
-    def _reopen(self) -> Child:
-        """The child in which the device is open."""
+    def _open(self) -> _Opening:
+        """The device in the child that there is now."""
         with self._guard.lock:
             if self._is_closed:
                 raise DelegateError(self.info.id, ErrorCode.DEVICE_LOST, "the device is closed")
-            if self._child is None or not self._child.is_usable:
+            if self._opening is None or not self._opening.child.is_usable:
                 child, number = self._delegate.child(), next(_numbers)
+                opening = _Opening(child, number, child.lane(self.info.id), child.lane(self.info.id))
                 header = {"do": "open", "number": number, "id": self.info.id, "options": self._options}
-                child.call(self.info.id, header, limit_s=self._delegate.patience.call, owner=self)
-                self._child, self._number = child, number
-            return self._child
+                opening.asking.call(self.info.id, header, limit_s=self.patience.call)
+                self._opening = opening
+            return self._opening
+
+    def _with_opening(self, task: Callable[[_Opening], T]) -> T:
+        """What the task returns. A child that is ended for another call (a run that was late, say) may still be there
+        when a task begins: then that is tried once more, in a fresh one."""
+        try:
+            return task(self._open())
+        except GoneError:
+            return task(self._open())
 
     def _ask(
         self,
@@ -152,22 +178,27 @@ class IsolatedDevice(Device):
         blobs: Sequence[Blob] = (),
         *,
         limit_s: float,
+        deadline: float | None = None,
         ask: Ask | None = None,
         **header: Any,
-    ) -> tuple[Child, Message]:
+    ) -> tuple[_Opening, Message]:
         """A request about a segment, with its constants in shared memory."""
         model = segment_model(segment)
         raw, size = encoding.segment_to_json(model)
+        blobs = (model.to_bytes(), *blobs)
         with contextlib.ExitStack() as stack:
             fds: tuple[int, ...] = ()
             if size:
                 fd, memory = stack.enter_context(shared_memory(size))
                 encoding.fill(raw, model, memory)
                 fds = (fd,)
-            child = self._reopen()
-            request = {"do": do, "device": self._number, "segment": raw, **header}
-            blobs = (model.to_bytes(), *blobs)
-            return child, child.call(self.info.id, request, blobs, fds, limit_s=limit_s, ask=ask, owner=self)
+
+            def call(opening: _Opening) -> tuple[_Opening, Message]:
+                request = {"do": do, "device": opening.number, "segment": raw, **header}
+                limits: dict[str, Any] = {"limit_s": limit_s, "deadline": deadline}
+                return opening, opening.asking.call(self.info.id, request, blobs, fds, ask=ask, **limits)
+
+            return self._with_opening(call)
 
     @contextlib.contextmanager
     def _reading(self, do: str) -> Any:
@@ -177,7 +208,7 @@ class IsolatedDevice(Device):
             raise DelegateError(self.info.id, ErrorCode.INTERNAL, f"{do}: {exc}") from None
 
     def _answers(self, do: str, segment: Segment | GraphView, count: int) -> list[Support]:
-        _, reply = self._ask(do, segment, limit_s=self._delegate.patience.call)
+        _, reply = self._ask(do, segment, limit_s=self.patience.call)
         with self._reading(do):
             found = [encoding.support_of_json(raw) for raw in field(reply.header, "answers", list)]
             if len(found) != count:
@@ -191,7 +222,7 @@ class IsolatedDevice(Device):
         return self._answers("check", segment, 1)[0]
 
     def _estimates(self, do: str, segment: Segment | GraphView, count: int) -> list[Estimate | None]:
-        _, reply = self._ask(do, segment, limit_s=self._delegate.patience.call)
+        _, reply = self._ask(do, segment, limit_s=self.patience.call)
         with self._reading(do):
             found = [encoding.estimate_of_json(raw) for raw in field(reply.header, "estimates", list)]
             if len(found) != count:
@@ -205,14 +236,13 @@ class IsolatedDevice(Device):
         return self._estimates("estimate_segment", segment, 1)[0]
 
     def compile(self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None) -> Artifact:
-        limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         _, reply = self._ask(
             "compile",
             segment,
-            limit_s=self._delegate.patience.compile if limit_s is None else limit_s,
+            limit_s=self.patience.compile,
+            deadline=deadline,
             ask=_PackServer(packs, self._delegate.name),
             options=encoding.plain_options(options),
-            within_s=limit_s,
         )
         with self._reading("compile"):
             names = field(reply.header, "packs", list)
@@ -222,11 +252,11 @@ class IsolatedDevice(Device):
 
     def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> IsolatedProgram:
         number = next(_numbers)
-        child, reply = self._ask(
+        opening, reply = self._ask(
             "load",
             segment,
             (artifact.payload,),
-            limit_s=self._delegate.patience.compile,
+            limit_s=self.patience.compile,
             ask=_PackServer(packs, self._delegate.name),
             number=number,
             format=artifact.format,
@@ -238,25 +268,30 @@ class IsolatedDevice(Device):
             tuple(segment.specs[i].size_bytes for i in ends)
             for ends in (segment.inputs, segment.outputs + segment.variables)
         )
-        return IsolatedProgram(_Remote(child, self, "program", number), *sizes, needs)
+        return IsolatedProgram(_Remote(opening.running, self, "program", number), *sizes, needs)
 
     def allocate(self, size_bytes: int, alignment: int = 64) -> SharedBuffer:
         """alignment: pages are aligned enough for any."""
-        child, number = self._reopen(), next(_numbers)
-        whole = size_bytes + guard.GUARD_BYTES
+        number, whole = next(_numbers), size_bytes + guard.GUARD_BYTES
         with shared_memory(whole) as (fd, memory):
             header = {"do": "buffer", "number": number, "size_bytes": whole}
-            child.call(self.info.id, header, (), (fd,), limit_s=self._delegate.patience.call, owner=self)
-        return SharedBuffer(_Remote(child, self, "buffer", number), *guard.split(memory))
+
+            def hand_over(opening: _Opening) -> Lane:
+                opening.running.call(self.info.id, header, (), (fd,), limit_s=self.patience.call)
+                return opening.running
+
+            lane = self._with_opening(hand_over)
+        return SharedBuffer(_Remote(lane, self, "buffer", number), *guard.split(memory))
 
     def close(self) -> None:
         """Closes the device; a child that is busy with a call of it is killed. One that is busy with another's goes on:
         that may be this very device, opened anew."""
         with self._guard.lock:
-            self._is_closed, child, self._child = True, self._child, None
-        if child is not None and child.is_usable:
-            child.release("device", self._number)
-            child.kill_serving(self, "its device was closed while it was busy")
+            self._is_closed, opening, self._opening = True, self._opening, None
+        if opening is not None and opening.child.is_usable:
+            opening.child.release("device", opening.number)
+            for lane in (opening.asking, opening.running):
+                lane.kill_if_busy("its device was closed while it was busy")
 
 
 class _PackServer:
@@ -274,12 +309,19 @@ class _PackServer:
                 self._packs.get(name, lambda: _pack(message))
                 return {}, ()
             pack = self._packs.get(name)
-        except DelegateError as exc:
-            if exc.code is ErrorCode.ARTIFACT_REFUSED and message.header["ask"] == "pack":
+            header = {"found": True, "dtype": pack.dtype.str, "shape": list(pack.shape)}
+            return header, (np.ascontiguousarray(pack).reshape(-1).view(np.uint8).data,)
+        except BadMessage:
+            raise
+        except Exception as exc:  # whatever it is: the child waits for an answer
+            code, text = ErrorCode.INTERNAL, f"{type(exc).__name__}: {exc}"
+            if isinstance(exc, MemoryError):
+                code = ErrorCode.OUT_OF_MEMORY
+            elif isinstance(exc, DelegateError):
+                code, text = exc.code, exc.message
+            if code is ErrorCode.ARTIFACT_REFUSED and message.header["ask"] == "pack":
                 return {"found": False}, ()
-            return {"error": {"code": exc.code.value, "message": exc.message}}, ()
-        header = {"found": True, "dtype": pack.dtype.str, "shape": list(pack.shape)}
-        return header, (np.ascontiguousarray(pack).reshape(-1).view(np.uint8).data,)
+            return {"error": {"code": code.value, "message": text}}, ()
 
 
 def _pack(message: Message) -> Array:
@@ -295,16 +337,15 @@ def _pack(message: Message) -> Array:
 
 
 class _Remote:
-    """An object of the child, dropped there once it is dropped here."""
+    """An object of the child, dropped there once it is dropped here. lane: for its calls."""
 
-    def __init__(self, child: Child, device: IsolatedDevice, kind: str, number: int) -> None:
-        self.child, self.device, self.number = child, device, number
-        weakref.finalize(self, child.release, kind, number).atexit = False
+    def __init__(self, lane: Lane, device: IsolatedDevice, kind: str, number: int) -> None:
+        self.lane, self.device, self.number = lane, device, number
+        weakref.finalize(self, lane.child.release, kind, number).atexit = False
 
-    def call(self, header: dict[str, Any], limit_s: float | None) -> Message:
-        patience = self.device._delegate.patience
-        wait = patience.call if limit_s is None else limit_s
-        return self.child.call(self.device.info.id, header, limit_s=wait, owner=self.device)
+    def call(self, header: dict[str, Any], deadline: float | None = None) -> Message:
+        device = self.device
+        return self.lane.call(device.info.id, header, limit_s=device.patience.call, deadline=deadline)
 
 
 class SharedBuffer:
@@ -331,8 +372,8 @@ class IsolatedProgram(Program):
 
     def context(self, scratch: Buffer) -> IsolatedContext:
         number = next(_numbers)
-        self._remote.call({"do": "context", "number": number, "program": self._remote.number}, None)
-        remote = _Remote(self._remote.child, self._remote.device, "context", number)
+        self._remote.call({"do": "context", "number": number, "program": self._remote.number})
+        remote = _Remote(self._remote.lane, self._remote.device, "context", number)
         return IsolatedContext(remote, self._remote, self._needs)
 
     def close(self) -> None:
@@ -352,12 +393,12 @@ class IsolatedContext(Context):
             [[self._shared(b), n] for b, n in zip(buffers, needs, strict=True)]
             for buffers, needs in zip((inputs, outputs), self._needs, strict=True)
         ]
-        self._remote.call({"do": "bind", "context": self._remote.number, "inputs": ends[0], "outputs": ends[1]}, None)
+        self._remote.call({"do": "bind", "context": self._remote.number, "inputs": ends[0], "outputs": ends[1]})
         self._bound = (*inputs, *outputs)
         self._guards = tuple((f"output {i}", b.guard) for i, b in enumerate(outputs) if isinstance(b, SharedBuffer))
 
     def _shared(self, buffer: Buffer) -> int:
-        if not isinstance(buffer, SharedBuffer) or buffer.remote.child is not self._remote.child:
+        if not isinstance(buffer, SharedBuffer) or buffer.remote.lane.child is not self._remote.lane.child:
             raise DelegateError(
                 self._remote.device.info.id,
                 ErrorCode.INVALID,
@@ -367,8 +408,7 @@ class IsolatedContext(Context):
 
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
         host.await_all(after, self._remote.device.info.id)
-        limit_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        self._remote.call({"do": "run", "context": self._remote.number, "within_s": limit_s}, limit_s)
+        self._remote.call({"do": "run", "context": self._remote.number}, deadline)
         name = guard.broken(self._guards)
         if name:
             device = self._remote.device.info.id
