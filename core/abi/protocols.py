@@ -176,8 +176,12 @@ class Delegate(Protocol):
         """Every device, also the unusable ones with reason and remedy. Never raises; quick after the first call."""
 
     def open(self, device_id: str, options: Options, host: Device | None = None) -> Device:
-        """host: an exact device to compute with, for delegates that only imagine their own.
+        """Core opens a device once in a process, and anew when it was lost or in a forked child: then the old opening
+        may not be closed yet. Hardware that only one can have open refuses the second opening; core uses other devices
+        meanwhile and tries again.
+
+        host: an exact device to compute with, for delegates that only imagine their own.
 
         Raises:
-            DelegateError: the device can't be opened now.
+            DelegateError: the device can't be opened now, by this process or at all.
         """

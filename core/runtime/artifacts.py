@@ -17,6 +17,7 @@ from delegraph.core.abi.protocols import Packs
 from delegraph.core.abi.values import ABI_VERSION, Artifact, DeviceInfo, Options, Segment
 from delegraph.core.graph.graph import Quantization
 from delegraph.core.model.table import Table
+from delegraph.core.ops.nodes import spec_of
 from delegraph.core.ops.opdef import TensorSpec
 from delegraph.core.runtime.key import Key
 
@@ -70,8 +71,9 @@ def save_artifact(store: Store, key: Key, artifact: Artifact) -> None:
 
 
 def segment_digest(segment: Segment, packs: Packs) -> str:
-    """SHA-256 over everything that a segment's code may depend on, as hex. Tensors are numbered in order of their first
-    use, so that equal segments of different models have equal digests."""
+    """SHA-256 over everything that a segment's code may depend on, as hex: all that ``core.abi.native.segment_model``
+    hands on but names. Tensors are numbered in order of their first use, so that equal segments of different models
+    have equal digests."""
     hasher = hashlib.sha256()
     number: dict[int, int] = {-1: -1}
 
@@ -83,22 +85,33 @@ def segment_digest(segment: Segment, packs: Packs) -> str:
     def tensor(index: int, spec: TensorSpec | None) -> None:
         known = index in number
         note("tensor", number.setdefault(index, len(number)))
-        if not known and spec is not None:
-            note(*_spec_parts(spec, packs))
+        if known or spec is None:
+            return
+        note(*_spec_parts(spec, packs))
+        if spec.quantization is not None and spec.quantization.block_scales >= 0:
+            of_the_graph(spec.quantization.block_scales)
+
+    def of_the_graph(index: int) -> None:
+        tensor(index, None if index < 0 or index in number else spec_of(segment.graph.tensors[index]))
 
     for node in segment.nodes:
         note("op", node.op.name, node.op.version, node.op.is_custom, node.op.custom_options)
-        note(*_table_parts(node.options))
+        note(node.op.options is None, *_table_parts(node.options))
         for index, spec in zip(node.op.inputs, node.inputs, strict=True):
             tensor(index, spec)
         for index, spec in zip([i for i in node.op.outputs if i >= 0], node.outputs, strict=True):
             tensor(index, spec)
+        note("intermediates", len(node.op.intermediates))
+        for index in node.op.intermediates:
+            of_the_graph(index)
     for name, tensors in (
         ("inputs", segment.inputs),
         ("outputs", segment.outputs),
         ("variables", segment.variables),
     ):
-        note(name, [number.get(i, -2) for i in tensors])
+        note(name, len(tensors))
+        for index in tensors:
+            tensor(index, segment.specs.get(index))
     return hasher.hexdigest()
 
 
@@ -120,7 +133,7 @@ def _quantization_parts(quantization: Quantization | None) -> Iterable[object]:
         return
     yield np.asarray(quantization.scales, np.float32).tobytes()
     yield np.asarray(quantization.zero_points, np.int64).tobytes()
-    yield (quantization.axis, quantization.block_size, quantization.block_scales)
+    yield (quantization.axis, quantization.block_size, quantization.block_scales >= 0)
 
 
 def _table_parts(table: Table) -> Iterable[object]:
@@ -133,6 +146,7 @@ def _table_parts(table: Table) -> Iterable[object]:
             yield value.dtype.str
             yield value.tobytes()
         elif isinstance(value, tuple):
+            yield len(value)
             for item in value:
                 yield from _table_parts(item) if isinstance(item, Table) else (item,)
         else:

@@ -9,14 +9,15 @@ How to clone:
 2. ``devices()``: list what is there, and what is broken with ``available=False``, a reason and a remedy. What decides
    whether an artifact fits (driver, instruction set, ...) goes into ``fingerprint``. Set ``may_hang`` for anything that
    a driver runs: core then watches it. Set ``memory_domain`` where the host can't address the memory, and add ``write``
-   and ``read``.
+   and ``read``. ``open()``: where the hardware is in use already, raise DelegateError; core tries again later.
 3. ``supports()``: for each node YES, DEVIATES or NO. A NO says which rule decided, in a sentence with what was found.
    Look at ``node.op.name``, ``node.inputs``, ``node.outputs`` and ``node.options``; keep ``check()`` only for limits
    that the whole segment shows.
-4. ``compile()``: the segment as bytes; constants in a layout of your own go into ``packs``. ``load()``: those bytes as
-   a Program (its scratch, its alignment, ``context()``) with its Context (``bind()``, ``run()``); refuse what is not
-   yours with ARTIFACT_REFUSED. ``core/abi/protocols.py`` says what each method owes; ``delegates/reference`` is the
-   shortest one that computes everything.
+4. ``compile()``: the segment as bytes; constants in a layout of your own go into ``packs``, under names that hold their
+   digests: models share them. ``load()``: those bytes as a Program (its scratch, its alignment, ``context()``) with its
+   Context (``bind()``, ``unbind()``, ``run()``); refuse what is not yours with ARTIFACT_REFUSED.
+   ``core/abi/protocols.py`` says what each method owes; ``delegates/reference`` is the shortest one that computes
+   everything.
 5. ``delegraph check-delegate ./acme.py`` after each step. docs/writing-a-delegate.md lists the rules.
 6. Use it: ``dg.load_delegate("./acme.py")``, then ``devices=["acme"]``. To ship it, declare an entry point of the group
    ``delegraph.delegates``.

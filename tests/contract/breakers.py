@@ -14,7 +14,8 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +49,9 @@ from delegraph.core.abi.values import (
     Verdict,
 )
 from delegraph.core.graph.graph import Array
+from delegraph.core.ops.opdef import TensorSpec
+from delegraph.delegates.reference.delegate import ReferenceProgram
+from delegraph.testing.contract.packs import KeptPacks
 
 ANYTHING = frozenset({"*"})
 
@@ -82,6 +86,25 @@ def on_device(kind: type[SoundDevice]) -> Callable[[SoundDelegate], SoundDevice]
 
 class _Context(SoundContext):
     """Base of contexts that break a rule."""
+
+
+class Meeting:
+    """Where the first thread stays until another one comes by, so that the two are sure to overlap. Not for ever, and
+    never the main thread, beside which no other is at work."""
+
+    STAY_S = 3.0
+
+    def __init__(self) -> None:
+        self._turns = itertools.count()
+        self._two_came = threading.Event()
+
+    def meet(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            return
+        if next(self._turns):
+            self._two_came.set()
+        else:
+            self._two_came.wait(self.STAY_S)
 
 
 def with_context(kind: Callable[[SoundProgram, Buffer], Context]) -> Callable[[SoundDelegate], SoundDevice]:
@@ -357,6 +380,43 @@ class HidesItsPacks(SoundDelegate):
     device = on_device(Hiding)
 
 
+@breaks("compile.pack_names")
+class NamesPacksByPlace(SoundDelegate):
+    """Computes with its packs, and names them by where the constant stands in the segment."""
+
+    class Numbering(SoundDevice):
+        def compile(
+            self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None
+        ) -> Artifact:
+            found = super().compile(segment, KeptPacks(), options, deadline=deadline)
+            return replace(found, packs=tuple(name for name, _ in self._kept(segment, packs)))
+
+        def load(self, artifact: Artifact, segment: Segment, packs: Packs) -> SoundProgram:
+            if artifact.format != sound.FORMAT:
+                raise error(ErrorCode.ARTIFACT_REFUSED, "another format")
+            factor = self.factor(bytes(artifact.payload), segment, packs)
+            found = [pack for _, pack in self._kept(segment, packs)]
+            return self.program(_computing_with(segment, found), found, factor)
+
+        def _kept(self, segment: Segment, packs: Packs) -> list[tuple[str, Array]]:
+            named = {f"sound/plain/{i}": value for i, value in enumerate(sound.constants(segment))}
+            return [(name, packs.get(name, value.copy)) for name, value in named.items()]
+
+    device = on_device(Numbering)
+
+
+def _computing_with(segment: Segment, packs: Sequence[Array]) -> Segment:
+    """The segment with these values of its constants."""
+    values = iter(packs)
+
+    def changed(spec: TensorSpec | None) -> TensorSpec | None:
+        is_constant = spec is not None and spec.value is not None and spec.dtype.is_plain
+        return replace(spec, value=next(values)) if spec is not None and is_constant else spec
+
+    nodes = tuple(replace(node, inputs=tuple(map(changed, node.inputs))) for node in segment.nodes)
+    return replace(segment, nodes=nodes)
+
+
 @breaks("compile.same_results")
 class CompilesByTheClock(SoundDelegate):
     """Tunes while it compiles, so that programs round in one way or in another. It declares that it deviates."""
@@ -557,7 +617,14 @@ class OffByAThousandth(SoundDelegate):
     device = with_context(Off)
 
 
-@breaks("answers.quantized", "answers.graphs_quantized", "artifact.round_trip", "artifact.mapped", "program.apart")
+@breaks(
+    "answers.quantized",
+    "answers.graphs_quantized",
+    "artifact.round_trip",
+    "artifact.mapped",
+    "compile.pack_names",
+    "program.apart",
+)
 class RoundsOtherwise(SoundDelegate):
     """Quantized results are off by one, and it says YES."""
 
@@ -727,6 +794,75 @@ class WritesPastTheEnd(SoundDelegate):
     device = with_context(Past)
 
 
+@breaks("memory.bound", *ANYTHING)
+class ReadsAllocatedMemoryOnce(SoundDelegate):
+    """A watched device that takes over what lies in its own buffers when they are bound. It would be right in the
+    arrays of the host, which nobody binds a watched device to."""
+
+    class Early(_Context):
+        def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+            taken = [host.HostBuffer(bytes_of(b).copy()) if isinstance(b, OwnBuffer) else b for b in inputs]
+            super().bind(taken, outputs)
+
+    class Watched(SoundDevice):
+        info = replace(INFO, may_hang=True)
+
+        def program(self, segment: Segment, packs: Sequence[Array], factor: float) -> SoundProgram:
+            class Program(SoundProgram):
+                def context(self, scratch: Buffer) -> Context:
+                    return ReadsAllocatedMemoryOnce.Early(self, scratch)
+
+            return Program(self.inner_program(segment), packs, factor)
+
+        def allocate(self, size_bytes: int, alignment: int = 64) -> Buffer:
+            return OwnBuffer(host.allocate(size_bytes, alignment).memory)
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        return (replace(INFO, may_hang=True),)
+
+    device = on_device(Watched)
+
+
+class OwnBuffer(Buffer):
+    """Memory of the device's that the host sees, and that is told from the host's own."""
+
+    def __init__(self, memory: Array) -> None:
+        self._memory = memory
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self._memory.nbytes)
+
+    def host_view(self) -> Array:
+        return self._memory
+
+
+@breaks("memory.bound")
+class WantsRoomBehind(SoundDelegate):
+    """Its vectors end behind the tensor: in a buffer of its own that ends with it, the last ones are left out."""
+
+    class Vectors(_Context):
+        def compute(self) -> None:
+            super().compute()
+            segment = self.program.inner.segment
+            for buffer, i in zip(self.outputs, segment.outputs, strict=False):
+                if isinstance(buffer, OwnBuffer) and 64 < buffer.size_bytes < segment.specs[i].size_bytes + 64:
+                    bytes_of(buffer)[-64:] = 0
+
+    class Own(SoundDevice):
+        def program(self, segment: Segment, packs: Sequence[Array], factor: float) -> SoundProgram:
+            class Program(SoundProgram):
+                def context(self, scratch: Buffer) -> Context:
+                    return WantsRoomBehind.Vectors(self, scratch)
+
+            return Program(self.inner_program(segment), packs, factor)
+
+        def allocate(self, size_bytes: int, alignment: int = 64) -> Buffer:
+            return OwnBuffer(host.allocate(size_bytes, alignment).memory)
+
+    device = on_device(Own)
+
+
 @breaks("scratch.sane")
 class OddAlignment(SoundDelegate):
     class Odd(SoundProgram):
@@ -791,6 +927,41 @@ class TakesSmallBuffers(SoundDelegate):
 
 
 # --- contexts and programs
+
+
+@breaks("context.unbind")
+class EndsWhenUnbound(SoundDelegate):
+    """Takes unbind() for the end."""
+
+    class Ending(_Context):
+        is_over = False
+
+        def unbind(self) -> None:
+            super().unbind()
+            self.is_over = True
+
+        def compute(self) -> None:
+            if self.is_over:
+                raise error(ErrorCode.INTERNAL, "was unbound")
+            super().compute()
+
+    device = with_context(Ending)
+
+
+@breaks("context.unbind")
+class KeepsWhatWasBound(SoundDelegate):
+    """Keeps every buffer that it ever saw."""
+
+    class Keeping(_Context):
+        def __init__(self, program: SoundProgram, scratch: Buffer) -> None:
+            super().__init__(program, scratch)
+            self._seen: list[Buffer] = []
+
+        def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
+            super().bind(inputs, outputs)
+            self._seen += [*inputs, *outputs]
+
+    device = with_context(Keeping)
 
 
 @breaks("context.many_runs")
@@ -903,21 +1074,24 @@ class _EventContext(_Context):
 
 @breaks("event.complete", *ANYTHING)
 class ReturnsTooEarly(SoundDelegate):
-    """wait() returns while a thread is still computing."""
+    """wait() returns while a thread is still computing, which it goes on with when the next run starts."""
 
     class Early(_Context):
         _last: threading.Thread | None = None
+        _next = threading.Event()
 
         def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
             if self._last is not None:
+                self._next.set()
                 self._last.join()
             self.wait_for(after)
-            self._last = threading.Thread(target=self._later)
+            self._next = threading.Event()
+            self._last = threading.Thread(target=self._later, args=(self._next,), daemon=True)
             self._last.start()
             return host.FINISHED
 
-        def _later(self) -> None:
-            time.sleep(0.005)
+        def _later(self, next_run: threading.Event) -> None:
+            next_run.wait(Meeting.STAY_S)
             super().compute()
 
     device = with_context(Early)
@@ -999,6 +1173,10 @@ class ComputesInTheProgram(SoundDelegate):
     class Shared(SoundProgram):
         inputs: Sequence[Buffer] = ()
 
+        def __init__(self, inner: ReferenceProgram, packs: Sequence[Array], factor: float) -> None:
+            super().__init__(inner, packs, factor)
+            self.meeting = Meeting()
+
         def context(self, scratch: Buffer) -> Context:
             return ComputesInTheProgram.Through(self, scratch)
 
@@ -1007,7 +1185,7 @@ class ComputesInTheProgram(SoundDelegate):
             program = self.program
             assert isinstance(program, ComputesInTheProgram.Shared)
             program.inputs = [host.HostBuffer(bytes_of(buffer).copy()) for buffer in self.inputs]
-            time.sleep(0.0005)
+            program.meeting.meet()
             self.inner.bind(program.inputs, self.outputs)
             self.inner.run()
             self.inner.bind(self.inputs, self.outputs)
@@ -1019,34 +1197,58 @@ class ComputesInTheProgram(SoundDelegate):
 class OneRunAtATime(SoundDelegate):
     """The device refuses a run while there is another."""
 
-    _busy = threading.Lock()
+    class Alone(SoundDevice):
+        def __init__(self) -> None:
+            super().__init__()
+            self.busy = Busy("the device")
 
-    class Refusing(_Context):
-        def compute(self) -> None:
-            if not OneRunAtATime._busy.acquire(blocking=False):
-                raise error(ErrorCode.INTERNAL, "busy")
-            time.sleep(0.0005)
-            super().compute()
-            OneRunAtATime._busy.release()
+        def program(self, segment: Segment, packs: Sequence[Array], factor: float) -> SoundProgram:
+            busy = self.busy
 
-    device = with_context(Refusing)
+            class AloneContext(SoundContext):
+                def compute(self) -> None:
+                    with busy.alone():
+                        super().compute()
+
+            class AloneProgram(SoundProgram):
+                def context(self, scratch: Buffer) -> Context:
+                    return AloneContext(self, scratch)
+
+            return AloneProgram(self.inner_program(segment), packs, factor)
+
+    device = on_device(Alone)
+
+
+class Busy:
+    """Something that one thread at a time may use; the next one gets an error."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._lock, self._meeting = name, threading.Lock(), Meeting()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            self._meeting.meet()
+            raise error(ErrorCode.INTERNAL, f"{self._name} is busy")
+        try:
+            self._meeting.meet()
+            yield
+        finally:
+            self._lock.release()
 
 
 @breaks("threads.device")
 class CompilesOneAtATime(SoundDelegate):
-    _busy = threading.Lock()
-
     class Refusing(SoundDevice):
+        def __init__(self) -> None:
+            super().__init__()
+            self._busy = Busy("the compiler")
+
         def compile(
             self, segment: Segment, packs: Packs, options: Options, *, deadline: float | None = None
         ) -> Artifact:
-            if not CompilesOneAtATime._busy.acquire(blocking=False):
-                raise error(ErrorCode.INTERNAL, "the compiler is busy")
-            time.sleep(0.005)
-            try:
+            with self._busy.alone():
                 return super().compile(segment, packs, options, deadline=deadline)
-            finally:
-                CompilesOneAtATime._busy.release()
 
     device = on_device(Refusing)
 

@@ -159,6 +159,10 @@ class SoundContext(Context):
         self.inner.bind(inputs, outputs)
         self.inputs, self.outputs = list(inputs), list(outputs)
 
+    def unbind(self) -> None:
+        self.inner.unbind()
+        self.inputs, self.outputs = [], []
+
     def run(self, *, after: Sequence[Event] = (), deadline: float | None = None) -> Event:
         self.wait_for(after)
         if deadline is not None and time.monotonic() > deadline:
@@ -260,6 +264,25 @@ class ApartProgram(SoundProgram):
 class ApartContext(SoundContext):
     def bind(self, inputs: Sequence[Buffer], outputs: Sequence[Buffer]) -> None:
         super().bind(*([host.HostBuffer(seen(buffer)) for buffer in side] for side in (inputs, outputs)))
+
+
+class ExclusiveDelegate(SoundDelegate):
+    """As sound as the other, over hardware that can be open once."""
+
+    def device(self) -> SoundDevice:
+        return ExclusiveDevice()
+
+
+class ExclusiveDevice(SoundDevice):
+    _in_use = threading.Lock()
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not self._in_use.acquire(blocking=False):
+            raise error(ErrorCode.DEVICE_LOST, "it is in use")
+
+    def close(self) -> None:
+        self._in_use.release()
 
 
 class LaterDelegate(SoundDelegate):

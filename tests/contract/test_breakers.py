@@ -9,7 +9,7 @@ from tests.contract.breakers import ANYTHING, BREAKERS, Breaker
 from delegraph.testing.contract import Finding, all_checks
 from delegraph.testing.contract.runner import run_task, selected, tasks
 
-SLOW = {check.id for check in all_checks() if check.spawns} | {"resources.given_back"}
+SLOW = {check.id for check in all_checks() if check.spawns}
 """Checks that are made only where a breaker is about them."""
 
 
@@ -41,13 +41,14 @@ def test_every_check_has_a_breaker() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["SoundDelegate", "ApartDelegate", "LaterDelegate"])
+@pytest.mark.parametrize("kind", ["SoundDelegate", "ApartDelegate", "ExclusiveDelegate", "LaterDelegate"])
 def test_a_sound_delegate_breaks_nothing(kind: str) -> None:
     delegate = getattr(sound, kind)()
-    name = "tests.contract.sound:SoundDelegate" if kind == "SoundDelegate" else ""
+    name = f"tests.contract.sound:{kind}" if kind in ("SoundDelegate", "ExclusiveDelegate") else ""
     found = [run_task(delegate, task, name) for task in tasks(delegate, selected(None))]
     assert [(f.check, f.found) for f in found if f.outcome == "failed"] == []
     skipped = {f.check for f in found if f.outcome == "skipped"}
     apart = {"memory.aligned", "memory.import_host"} if kind == "ApartDelegate" else {"memory.strided_write"}
+    once = {"open.twice"} if kind == "ExclusiveDelegate" else set()
     spawns = {check.id for check in all_checks() if check.spawns and not name}
-    assert skipped == {"state.delivered"} | apart | spawns
+    assert skipped == {"state.delivered"} | apart | once | spawns

@@ -28,9 +28,9 @@ def test_a_crash_is_a_finding_and_the_rest_goes_on() -> None:
 
 
 def test_a_hang_is_a_finding_and_the_rest_goes_on() -> None:
-    found = list(examine(f"{BREAKERS}:Hangs", only=["run.deadline", "run.far_deadline"], timeout_s=5))
+    found = list(examine(f"{BREAKERS}:Hangs", only=["run.deadline", "run.far_deadline"], timeout_s=20))
     assert outcomes(found) == {"run.deadline": "failed", "run.far_deadline": "passed"}
-    assert "not ended after 5 s" in found[0].found
+    assert "not ended after 20 s" in found[0].found
 
 
 def test_a_process_that_dies_at_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
@@ -94,18 +93,23 @@ def test_timings_of_a_model_are_added_to_what_is_kept(delegate: ModelledDelegate
 def test_what_another_process_measures_meanwhile_is_waited_for(
     delegate: ModelledDelegate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    packs = PackStore(Store(tmp_path))
-    monkeypatch.setattr(storage, "shared_packs", lambda: packs)
-    info, has_locked = delegate.device.info, threading.Event()
+    info, has_locked, is_awaited = delegate.device.info, threading.Event(), threading.Event()
     book = TimingBook(Peaks({FLOAT: 1e10}, 1e10), LAUNCH_NS, 1, timings=(Timing.of(node_of(UNSEEN[4]), 77),))
+
+    class Awaiting(Store):
+        def _has_locked(self, *arguments: Any) -> bool:
+            is_awaited.set()
+            return super()._has_locked(*arguments)
 
     def measure_elsewhere() -> None:
         with Store(tmp_path).locked("calibration", 10) as is_locked:
             assert is_locked
             has_locked.set()
-            time.sleep(0.3)
+            assert is_awaited.wait(30)
             timer.keep_book(info, storage._put, book)
 
+    packs = PackStore(Awaiting(tmp_path))
+    monkeypatch.setattr(storage, "shared_packs", lambda: packs)
     thread = threading.Thread(target=measure_elsewhere)
     thread.start()
     assert has_locked.wait(10)

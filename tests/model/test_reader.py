@@ -365,7 +365,7 @@ def test_reading_a_large_file_touches_little_of_it(tmp_path: Path) -> None:
     del root
 
     command, environment = (
-        [sys.executable, "-c", TOUCHED, path],
+        [sys.executable, "-c", TOUCHED, str(path)],
         {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)

@@ -34,9 +34,7 @@ Loads = Callable[[EchoDevice, Artifact, Segment, Packs], Program]
 class Special(EchoDelegate):
     """An echo device some of whose methods are replaced: ``load=lambda device, ...: ...``. opened: its devices."""
 
-    def __init__(
-        self, name: str, takes: Any = everything, methods: dict[str, Any] | None = None, **info: Any
-    ) -> None:
+    def __init__(self, name: str, takes: Any = everything, methods: dict[str, Any] | None = None, **info: Any) -> None:
         super().__init__(name, takes, **info)
         self._methods = methods or {}
         self.opened: list[EchoDevice] = []

@@ -21,6 +21,7 @@ from delegraph.core.model.model import Model
 from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime import border, loaded
 from delegraph.core.runtime.health import Health
+from delegraph.core.runtime.worker import worker_for
 from delegraph.testing import faults
 
 X = np.linspace(-3, 3, 64, dtype=np.float32).reshape(8, 8)
@@ -166,8 +167,8 @@ def test_quarantine_backs_off() -> None:
 
 def test_a_late_run_is_abandoned_and_writes_nothing_that_is_read() -> None:
     with registered(EchoDelegate("slow", everything, may_hang=True)):
-        with faults.inject("echo:slow", faults.Hang(seconds=0.3)):
-            compiled = dg.compile(chain(), devices=["echo:slow"], timeout_s=0.05)
+        with faults.inject("echo:slow", faults.Hang(seconds=2.0)):
+            compiled = dg.compile(chain(), devices=["echo:slow"], timeout_s=0.3)
             first = compiled(X)
             check(first)
             (event,) = compiled.receipt().events
@@ -360,14 +361,20 @@ def test_a_device_that_can_not_import_host_memory_runs_inline_too() -> None:
 
 
 def test_waiting_in_the_queue_is_not_running() -> None:
+    """Runs stand behind something that takes longer than one of them may."""
+    timeout_s, gate = 2.0, threading.Event()
     with registered(EchoDelegate("it", everything, may_hang=True)):
-        slow = [faults.Hang(at=n, seconds=0.05) for n in range(12)]
-        with faults.inject("echo:it", *slow):
-            compiled = dg.compile(chain(), devices=["echo:it"], timeout_s=0.4)
-            with ThreadPoolExecutor(12) as pool:
-                for found in pool.map(lambda _: compiled(X), range(12)):
-                    check(found)
-            assert compiled.receipt().events == ()
+        compiled = dg.compile(chain(), devices=["echo:it"], timeout_s=timeout_s)
+        check(compiled(X))
+        blocked = worker_for("echo:it").submit(lambda: gate.wait(30))
+        with ThreadPoolExecutor(6) as pool:
+            waiting = [pool.submit(compiled, X) for _ in range(6)]
+            with pytest.raises(TimeoutError):
+                blocked.result(1.25 * timeout_s)
+            gate.set()
+            for run in waiting:
+                check(run.result(30))
+        assert compiled.receipt().events == ()
 
 
 def test_what_waits_behind_a_run_that_hangs_goes_on() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -71,21 +72,31 @@ class Late(EchoDelegate):
         return device
 
 
+def late_steps() -> threading.Thread:
+    """The thread that keeps the memory of a late run, as soon as it is there."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        for thread in threading.enumerate():
+            if thread.name == "delegraph late steps" and thread.is_alive():
+                return thread
+        time.sleep(0.001)
+    pytest.fail("nobody keeps the memory")
+
+
 def test_memory_of_a_late_run_is_kept_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("delegraph"), "disabled", True)  # pytest keeps errors that are logged
     delegate = Late()
     with registered(delegate):
-        compiled = dg.compile(chain(), devices=["echo:late"], timeout_s=0.05)
+        compiled = dg.compile(chain(), devices=["echo:late"], timeout_s=0.2)
         check(compiled(X))
         assert [event.code for event in compiled.receipt().events] == ["timeout"]
         del compiled
         gc.collect()
         assert len(delegate.bound) == 3
         assert all(memory() is not None for memory in delegate.bound)
-        waiting = [thread for thread in threading.enumerate() if thread.name == "delegraph late steps"]
+        waiting = late_steps()  # of a thread that gives up a little later than the caller
         delegate.event.end.set()
-        for thread in waiting:
-            thread.join(30)
+        waiting.join(30)
         gc.collect()
         assert [memory() for memory in delegate.bound] == [None] * 3
 

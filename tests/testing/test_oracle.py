@@ -212,7 +212,7 @@ class TestDeaths:
         path = REAL / "mlperf_resnet8_float.tflite"
         with pytest.raises(OracleTimeout, match="no answer within 0.5 s") as caught:
             oracle.run(path, [ones(1, 32, 32, 3)], invocations=10**9, timeout_s=0.5)
-        assert caught.value.stage in ("input", "invoke")
+        assert caught.value.stage in ("load", "allocate", "input", "invoke")  # how far it comes depends on the machine
         assert oracle.run(path, [ones(1, 32, 32, 3)]).outputs[0].shape == (1, 10)
 
     def test_an_interrupted_request_does_not_answer_the_next(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,26 @@ class Piece:
             None if operand is None or operand.constant else functools.partial(self._value, slot)
             for slot, operand in enumerate(self.case.inputs)
         )
+
+    def with_other_constants(self, slots: Sequence[int]) -> Piece:
+        """The same op with the elements of these operands, where they are constant, in the opposite order."""
+        inputs = tuple(
+            replace(operand, data=np.flip(operand.data).copy())
+            if slot in slots and operand is not None and operand.constant
+            else operand
+            for slot, operand in enumerate(self.case.inputs)
+        )
+        return replace(self, case=replace(self.case, inputs=inputs))
+
+    def with_other_scales(self) -> Piece:
+        """The same op with quantized results of twice the scale."""
+        outputs = tuple(
+            result
+            if result.quantization is None
+            else replace(result, quantization=replace(result.quantization, scales=result.quantization.scales * 2))
+            for result in self.case.outputs
+        )
+        return replace(self, case=replace(self.case, outputs=outputs))
 
     @functools.cached_property
     def n_feeds(self) -> int:

@@ -1,12 +1,13 @@
 """The process in which a delegate is checked, so that a crash of the delegate is a finding and no more.
 
 ``python -m delegraph.testing.contract.child VERB``, with a JSON request on stdin. What the delegate prints goes to
-stderr; stdout is ours alone. Verbs: ``examine`` makes checks, one JSON line each (``supervisor``); ``load`` and
-``fork`` answer with one JSON value (``spawning``).
+stderr; stdout is ours alone. Verbs: ``examine`` makes checks, one JSON line each (``supervisor``); ``load``,
+``fork`` and ``rounds`` answer with one JSON value (``spawning``).
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -20,12 +21,18 @@ import numpy as np
 from delegraph.core.abi.protocols import Delegate
 from delegraph.core.abi.values import Artifact, DelegateError
 from delegraph.core.errors import InvalidArgument
+from delegraph.testing.contract.execution import Bench
 from delegraph.testing.contract.finding import Broken, Skipped
 from delegraph.testing.contract.naming import find
 from delegraph.testing.contract.packs import KeptPacks
 from delegraph.testing.contract.runner import run_task, selected, tasks
 from delegraph.testing.contract.spawning import FORK_PATIENCE_S, ended
 from delegraph.testing.contract.subject import Subject
+
+WARM_ROUNDS = 6
+ROUNDS = 16
+PER_ROUND_BYTES = 1 << 20
+"""What each round allocates besides."""
 
 
 def main() -> int:
@@ -37,7 +44,7 @@ def main() -> int:
         _examine(request, answers)
         return 0
     try:
-        answer = _load(request) if verb == "load" else _fork(request)
+        answer = {"load": _load, "fork": _fork, "rounds": _rounds}[verb](request)
     except Skipped as exc:
         answer = {"skipped": str(exc)}
     except Broken as exc:
@@ -146,6 +153,42 @@ def _heard(pid: int, read: int) -> str:
     if not text:
         return f"the child {ended(os.waitstatus_to_exitcode(status))}"
     return "" if text == "ok" else text
+
+
+def _rounds(request: dict[str, Any]) -> dict[str, Any]:
+    """Opens the device, computes and closes it again and again, and looks at the memory of the process."""
+    subject = _subject(find(request["name"], isolate=request["isolate"]), request)
+    specimen = subject.workbench()
+    is_loose = subject.is_loose(specimen)
+    subject.close(subject.device)
+
+    def once() -> None:
+        device = subject.open()
+        buffer = device.allocate(PER_ROUND_BYTES)
+        view = buffer.host_view()
+        if view is not None:
+            view[:] = 1
+        bench = Bench.make(device, specimen, KeptPacks(), is_loose=is_loose)
+        for _ in range(2):
+            bench.lane().run(0)
+        bench.close()
+        del buffer, view, bench
+        subject.close(device)
+
+    for _ in range(WARM_ROUNDS):
+        once()
+    before = _resident_bytes()
+    for _ in range(ROUNDS):
+        once()
+    grown = _resident_bytes() - before
+    is_much = grown >= ROUNDS * PER_ROUND_BYTES // 2
+    return {"problem": f"{grown / 1e6:.1f} MB more after {ROUNDS} rounds that each hold about 1 MB" * is_much}
+
+
+def _resident_bytes() -> int:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Programs and runs as the checks make them: every buffer between guard zones, outputs filled with a pattern first.
 
-Imports core.abi and expected.
+Memory is chosen as core chooses it (core.runtime.loaded), unless a check wants another kind. Imports core.abi and
+expected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,10 @@ WAIT_S = 30.0
 
 GUARD_BYTES = 256
 
+Memory = Literal["usual", "imported", "allocated", "tight"]
+"""Where a tensor lies. usual: where core would put it, which is in the user's array (imported), unless the device is
+watched or can't bind that one. allocated: in a larger buffer of the device's own; tight: in one of just its size."""
+
 
 def wait(event: Event) -> None:
     event.wait(WAIT_S)
@@ -30,8 +35,8 @@ def wait(event: Event) -> None:
 
 @dataclass
 class Cell:
-    """A buffer between guard zones. Where the device binds host memory both sides are guarded, else only what lies
-    behind the tensor, in a buffer that is larger than need be.
+    """A buffer between guard zones. In host memory that was imported both sides are guarded, in memory of the device's
+    own what lies behind the tensor, unless it is tight.
 
     image: all of it as the host last wrote or read it; start, size_bytes: where the tensor lies in it.
     """
@@ -42,24 +47,24 @@ class Cell:
     start: int
     size_bytes: int
     guard: int
+    is_imported: bool
 
     @classmethod
-    def make(cls, device: Device, size_bytes: int, alignment: int, guard: int) -> Cell:
+    def make(cls, device: Device, size_bytes: int, alignment: int, guard: int, memory: Memory) -> Cell:
         room = max(GUARD_BYTES, alignment)
         block = np.empty(size_bytes + 2 * room + alignment, np.uint8)
         start = room + -(block.ctypes.data + room) % alignment
-        buffer = device.import_host(block[start : start + size_bytes])
+        buffer = None
+        if memory == "imported" or (memory == "usual" and not device.info.may_hang):
+            buffer = device.import_host(block[start : start + size_bytes])
+        is_imported = buffer is not None
         if buffer is None:
-            buffer = device.allocate(size_bytes + GUARD_BYTES, alignment)
+            buffer = device.allocate(max(1, size_bytes + (0 if memory == "tight" else GUARD_BYTES)), alignment)
             block, start = np.empty(buffer.size_bytes, np.uint8), 0
         expect(buffer.size_bytes >= size_bytes, f"a buffer of {size_bytes} bytes has only {buffer.size_bytes}")
-        cell = cls(device, buffer, block, start, size_bytes, guard)
+        cell = cls(device, buffer, block, start, size_bytes, guard, is_imported)
         cell.fill(guard ^ 0x5A)
         return cell
-
-    @property
-    def _is_imported(self) -> bool:
-        return self.start > 0
 
     @property
     def _middle(self) -> slice:
@@ -70,7 +75,7 @@ class Cell:
         self.image[: self.start] = self.guard
         self.image[self._middle] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
         self.image[self.start + self.size_bytes :] = self.guard
-        if self._is_imported:
+        if self.is_imported:
             return
         view = self.buffer.host_view()
         if view is None:
@@ -84,7 +89,7 @@ class Cell:
 
     def get(self) -> Array:
         """The tensor's bytes now."""
-        if not self._is_imported:
+        if not self.is_imported:
             view = self.buffer.host_view()
             if view is None:
                 wait(self.device.read(self.buffer, self.image))
@@ -131,8 +136,8 @@ class Bench:
         program = device.load(artifact, self.specimen.segment, packs)
         return Bench(device, self.specimen, packs, artifact, program, self.is_loose)
 
-    def lane(self) -> Lane:
-        return Lane(self)
+    def lane(self, memory: Memory = "usual") -> Lane:
+        return Lane(self, memory)
 
     def close(self) -> None:
         self.program.close()
@@ -150,20 +155,25 @@ class Bench:
 
 
 class Lane:
-    """A context with memory of its own, bound."""
+    """A context with memory of its own, bound. memory: where its inputs and outputs lie; scratch is always the device's
+    own, as core lends it."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, memory: Memory = "usual") -> None:
+        self.bench, self.memory = bench, memory
         program, specs = bench.program, bench.specimen.segment.specs
-        alignment = max(1, program.alignment)
-        self.scratch = self._cell(program.scratch_bytes, alignment, 0xA1)
+        alignment = max(64, program.alignment)
+        self.scratch = Cell.make(bench.device, program.scratch_bytes, alignment, 0xA1, "allocated")
         self.context: Context = program.context(self.scratch.buffer)
-        self.inputs = [self._cell(specs[i].size_bytes, alignment, 0xB2) for i in bench.specimen.segment.inputs]
-        self.outputs = [self._cell(specs[i].size_bytes, alignment, 0xC3) for i in bench.specimen.delivered]
-        self.bind()
+        self._sizes = (
+            [specs[i].size_bytes for i in bench.specimen.segment.inputs],
+            [specs[i].size_bytes for i in bench.specimen.delivered],
+        )
+        self.inputs: list[Cell] = []
+        self.outputs: list[Cell] = []
+        self.rebind()
 
-    def _cell(self, size_bytes: int, alignment: int, guard: int) -> Cell:
-        return Cell.make(self.bench.device, size_bytes, alignment, guard)
+    def _cell(self, size_bytes: int, guard: int) -> Cell:
+        return Cell.make(self.bench.device, size_bytes, max(1, self.bench.program.alignment), guard, self.memory)
 
     def bind(self) -> None:
         self.context.bind([cell.buffer for cell in self.inputs], [cell.buffer for cell in self.outputs])
@@ -171,11 +181,14 @@ class Lane:
     def rebind(self) -> list[Cell]:
         """Binds fresh memory; returns the cells of the outputs that were bound before."""
         before = self.outputs
-        alignment = max(1, self.bench.program.alignment)
-        self.inputs = [self._cell(cell.size_bytes, alignment, cell.guard) for cell in self.inputs]
-        self.outputs = [self._cell(cell.size_bytes, alignment, cell.guard) for cell in self.outputs]
+        self.inputs = [self._cell(size, 0xB2) for size in self._sizes[0]]
+        self.outputs = [self._cell(size, 0xC3) for size in self._sizes[1]]
         self.bind()
         return before
+
+    def drop(self) -> None:
+        """Forgets the memory that is bound."""
+        self.inputs, self.outputs = [], []
 
     def give(self, k: int, canary: int = 0x11) -> None:
         """Writes feed ``k`` into the inputs and a pattern into the outputs."""

@@ -106,12 +106,13 @@ def _side_by_side(some: Sequence[Glue], kind: Type) -> Specimen:
 
 
 @functools.cache
-def workbench(palette: Palette, kind: Type) -> Specimen:
-    """Two inputs, a constant read twice, a tensor read three times, two outputs, one of them read inside as well."""
+def workbench(palette: Palette, kind: Type, seed: int = 9) -> Specimen:
+    """Two inputs, a constant read twice, a tensor read three times, two outputs, one of them read inside as well.
+    seed: of the constant."""
     sketch = Sketch("the workbench graph")
     one, two = _pick(palette, 1), _pick(palette, 2)
     a, b = kind.input(sketch), kind.input(sketch)
-    c = kind.constant(sketch, 9)
+    c = kind.constant(sketch, seed)
     t0 = apply(sketch, palette[0], [a, b], kind)
     t1 = apply(sketch, two, [t0, c], kind)
     t2 = apply(sketch, one, [t0, b], kind)

@@ -1,4 +1,5 @@
-"""Processes of their own for checks that need one: another reader of an artifact, a process that forks.
+"""Processes of their own for checks that need one: another reader of an artifact, a process that forks, one whose
+memory nothing else fills.
 
 The other side is ``child``. Both find the delegate by name and choose the same graphs.
 """
@@ -60,6 +61,11 @@ def run_artifact(subject: Subject, bench: Bench) -> list[Array]:
 def run_fork(subject: Subject) -> str:
     """What went wrong in a process that opened the device and forked, or ""."""
     return str(_ask("fork", _who(subject))["problem"])
+
+
+def run_rounds(subject: Subject) -> str:
+    """What was not given back by a process that used the device again and again, or ""."""
+    return str(_ask("rounds", _who(subject))["problem"])
 
 
 def _who(subject: Subject) -> dict[str, Any]:

@@ -59,6 +59,12 @@ class Subject:
         self._opened.remove(device)
         device.close()
 
+    def reopened(self) -> Device:
+        """The device, closed and opened anew: hardware may be open only once. Nothing of it may be in use."""
+        self.close(self.device)
+        self.__dict__["device"] = self.open()
+        return self.device
+
     def close_all(self) -> None:
         while self._opened:
             self._opened.pop().close()
@@ -113,24 +119,46 @@ class Subject:
 
     # --- graphs to try
 
-    def workbench(self) -> Specimen:
+    def workbench(self, seed: int = 9) -> Specimen:
         """The graph for checks that are not about ops: small, of ops that the device takes, exact ones if it has any.
-        Skips the check when it takes none."""
+        Skips the check when it takes none. seed: of its constant."""
         for worst in (Verdict.YES, Verdict.DEVIATES):
             for name in glue.TYPES:
                 palette = self.palette(name, worst)
                 if palette:
-                    found = glue.workbench(palette, glue.type_of(name, USUAL_SHAPE))
+                    found = glue.workbench(palette, glue.type_of(name, USUAL_SHAPE), seed)
                     if self.takes(found):
                         return found
         return self._some_ops()
 
     def weighted(self) -> Specimen:
         """A graph whose ops have constants, if the device takes any such; else the workbench graph."""
+        some = self._weighted_pieces()
+        return cases.bundle(some) if some else self.workbench()
+
+    def look_alikes(self) -> list[Specimen]:
+        """The ``weighted`` graph, then graphs of the same ops and shapes with other constants: weights and biases,
+        weights, biases, or scales of the results. Skips the check when the device takes none."""
+        some = self._weighted_pieces()
+        if some:
+            varied = (
+                [piece.with_other_constants((1, 2)) for piece in some],
+                [piece.with_other_constants((1,)) for piece in some],
+                [piece.with_other_constants((2,)) for piece in some],
+                [piece.with_other_scales() for piece in some],
+            )
+            first, others = cases.bundle(some), [cases.bundle(pieces, "its look-alike") for pieces in varied]
+        else:
+            first, others = self.workbench(), [self.workbench(10)]
+        others = [other for other in others if other is not first and self.takes(other)]
+        if not others:
+            skip("the device takes no ops with constants whose values may be others")
+        return [first, *others]
+
+    def _weighted_pieces(self) -> list[Piece]:
         weighted = [piece for piece in cases.pieces() if piece.op.name in _WEIGHTED and piece.has_constant]
         found = self._taken(weighted)
-        specimen = self.first_that_runs([found[:3], found[:1]])
-        return specimen or self.workbench()
+        return next((some for some in (found[:3], found[:1]) if some and self.takes(cases.bundle(some))), [])
 
     def first_that_runs(self, choices: Sequence[Sequence[Piece]]) -> Specimen | None:
         """The first of these bundles that ``check`` takes."""
@@ -159,13 +187,16 @@ class Subject:
 
     # --- programs
 
-    def bench(self, specimen: Specimen | None = None, device: Device | None = None) -> Bench:
-        """The specimen (by default the workbench graph) compiled and loaded. Skips the check when that fails:
-        ``compile.accepts`` and ``artifact.round_trip`` say so."""
+    def bench(
+        self, specimen: Specimen | None = None, device: Device | None = None, packs: KeptPacks | None = None
+    ) -> Bench:
+        """The specimen (by default the workbench graph) compiled and loaded, with packs of its own unless some are
+        given. Skips the check when that fails: ``compile.accepts`` and ``artifact.round_trip`` say so."""
         specimen = self.workbench() if specimen is None else specimen
         device = self.device if device is None else device
+        packs = KeptPacks() if packs is None else packs
         try:
-            return Bench.make(device, specimen, KeptPacks(), is_loose=self.is_loose(specimen))
+            return Bench.make(device, specimen, packs, is_loose=self.is_loose(specimen))
         except DelegateError as exc:
             skip(f"{specimen.name} can't be compiled and loaded (see compile.accepts): {exc}")
 

@@ -23,6 +23,9 @@ from delegraph.testing.contract.spawning import child_command, child_environment
 TIMEOUT_S = 180.0
 """What one check may take; most take milliseconds."""
 
+START_S = 180.0
+"""What the child may take to import and list the delegate, or to end."""
+
 LOADS = "delegate.loads"
 LOADS_SENTENCE = "The delegate can be imported or loaded, and lists its devices."
 """A rule of the supervisor's own: without it there is nothing to check."""
@@ -104,10 +107,11 @@ class _Child:
         """What it found, until it ended or was given up."""
         running: list[str] | None = None
         while True:
+            limit_s = START_S if running is None else self.timeout_s
             try:
-                line = self._lines.get(timeout=self.timeout_s)
+                line = self._lines.get(timeout=limit_s)
             except queue.Empty:
-                yield self._lost(running, f"not ended after {self.timeout_s:g} s")
+                yield self._lost(running, f"not ended after {limit_s:g} s")
                 return
             if line is None:
                 code = self._process.wait()

@@ -69,6 +69,8 @@ def mapped(subject: Subject) -> None:
 @check("artifact.new_process", "An artifact loads in another process, and gives the right answers there.", spawns=True)
 def new_process(subject: Subject) -> None:
     bench = _bench(subject)
+    bench.close()
+    subject.close(subject.device)  # hardware may be open only once
     outputs = spawning.run_artifact(subject, bench)
     problem = bench.complaint(outputs, 0)
     expect(not problem, f"in another process: {problem}")

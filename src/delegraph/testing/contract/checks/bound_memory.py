@@ -6,7 +6,7 @@ import numpy as np
 
 from delegraph.core.graph.graph import Array
 from delegraph.testing.contract.check import check
-from delegraph.testing.contract.execution import Cell, Lane, pattern_bytes, wait
+from delegraph.testing.contract.execution import Cell, Lane, Memory, pattern_bytes, wait
 from delegraph.testing.contract.finding import expect, fail
 from delegraph.testing.contract.subject import Subject
 
@@ -39,13 +39,29 @@ def _bytes(array: Array) -> Array:
 
 @check("outputs.inside", "A run writes nothing in front of or behind the buffers that it is bound to.")
 def inside(subject: Subject) -> None:
-    lane = subject.bench().lane()
-    for k in range(2):
-        lane.run(k)
-        for what, cells in (("input", lane.inputs), ("output", lane.outputs), ("scratch", [lane.scratch])):
-            for i, cell in enumerate(cells):
-                written = cell.overrun()
-                expect(not written, f"{what} {i} of {cell.size_bytes} bytes: it wrote {written}")
+    bench = subject.bench()
+    kinds: tuple[Memory, ...] = ("imported", "allocated")  # of the one both sides are guarded, core may use the other
+    for memory in kinds:
+        lane = bench.lane(memory)
+        for k in range(2):
+            lane.run(k)
+            for what, cells in (("input", lane.inputs), ("output", lane.outputs), ("scratch", [lane.scratch])):
+                for i, cell in enumerate(cells):
+                    written = cell.overrun()
+                    expect(not written, f"{what} {i} of {cell.size_bytes} bytes: it wrote {written}")
+
+
+@check(
+    "memory.bound",
+    "A run is right wherever its tensors lie: in imported arrays or the device's own buffers, of their size or larger.",
+)
+def bound(subject: Subject) -> None:
+    bench = subject.bench()
+    kinds: tuple[Memory, ...] = ("imported", "allocated", "tight")
+    for memory in kinds:
+        lane = bench.lane(memory)
+        for k in range(2):
+            lane.check(k, f"with {memory} memory")
 
 
 @check("scratch.sane", "scratch_bytes is a whole number from 0, alignment a power of two up to 4096.")

@@ -30,8 +30,9 @@ def complete(subject: Subject) -> None:
 def stable(subject: Subject) -> None:
     view = cases.everything().view
     first = subject.answers(view)
-    for when, again in (("asked again", subject.device), ("opened anew", subject.open())):
-        for node, one, two in zip(view.nodes, first, again.supports(view), strict=True):
+    for when in ("asked again", "opened anew"):
+        device = subject.device if when == "asked again" else subject.reopened()
+        for node, one, two in zip(view.nodes, first, device.supports(view), strict=True):
             same = one.verdict is two.verdict
             expect(same, f"{node.op.name}: first {one.verdict.value}, {when} {two.verdict.value}")
 

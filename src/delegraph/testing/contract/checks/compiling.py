@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from delegraph.core.abi.values import Artifact, DelegateError, ErrorCode, Verdict
+from delegraph.core.graph.graph import Array
 from delegraph.testing.contract import glue
 from delegraph.testing.contract.check import check
 from delegraph.testing.contract.execution import Bench
@@ -69,18 +70,46 @@ def names_packs(subject: Subject) -> None:
     expect(not unnamed, f"it asked for {(unnamed or [''])[0]!r}; the artifact names {list(bench.artifact.packs)}")
 
 
+@check(
+    "compile.pack_names", "Packs of equal names have equal bytes: segments with other constants don't get each other's."
+)
+def pack_names(subject: Subject) -> None:
+    first, *others = subject.look_alikes()
+    for other in others:
+        apart = KeptPacks(), KeptPacks()
+        for specimen, packs in zip((first, other), apart, strict=True):
+            subject.bench(specimen, packs=packs).close()
+        one, two = (packs.bytes_of_all() for packs in apart)
+        for name in one.keys() & two.keys():
+            expect(one[name] == two[name], f"{name!r} has other bytes in a segment with other constants")
+        for pair in ((first, other), (other, first)):
+            shared = KeptPacks()
+            benches = [Bench.make(subject.device, s, shared, is_loose=subject.is_loose(s)) for s in pair]
+            when = "sharing packs with a segment that has other constants"
+            for bench in (*benches, benches[0].loaded(benches[0].artifact, shared)):
+                bench.check_once(when=when)
+
+
 @check("compile.same_results", "Two compilations of a segment give programs with the same results, to the bit.")
 def same_results(subject: Subject) -> None:
     specimen = subject.workbench()
-    one = subject.bench(specimen).lane().run(0)
-    for when, device in (("the second compilation", subject.device), ("one after opening anew", subject.open())):
-        two = subject.bench(specimen, device).lane().run(0)
-        for i, (a, b) in enumerate(zip(one, two, strict=True)):
+    one = _outputs(subject, specimen)
+    for when in ("the second compilation", "one after opening anew"):
+        if when == "one after opening anew":
+            subject.reopened()
+        for i, (a, b) in enumerate(zip(one, _outputs(subject, specimen), strict=True)):
             same = a.tobytes() == b.tobytes()
             expect(same, f"{when} differs in output {i}, by at most {_distance(a, b)}")
 
 
-def _distance(a: np.typing.NDArray[np.generic], b: np.typing.NDArray[np.generic]) -> float:
+def _outputs(subject: Subject, specimen: Specimen) -> list[Array]:
+    bench = subject.bench(specimen)
+    found = bench.lane().run(0)
+    bench.close()
+    return found
+
+
+def _distance(a: Array, b: Array) -> float:
     with np.errstate(all="ignore"):
         return float(np.nanmax(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0.0))
 

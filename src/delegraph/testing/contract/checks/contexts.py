@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
+
+from delegraph.core.graph.graph import Array
 from delegraph.testing.contract.check import check
 from delegraph.testing.contract.execution import wait
-from delegraph.testing.contract.finding import expect
+from delegraph.testing.contract.finding import expect, skip
 from delegraph.testing.contract.subject import Subject
 
 N_RUNS = 40
+LETTING_GO_S = 2.0
+"""How long memory may still be held after the call that lets go of it: a thread of the device's may be ending."""
 
 
 @check("context.many_runs", "A context runs any number of times, each time with the right answers.")
@@ -26,6 +33,36 @@ def same_bits(subject: Subject) -> None:
         lane.run(1)
         for i, (a, b) in enumerate(zip(first, lane.run(0), strict=True)):
             expect(a == b.tobytes(), f"output {i} differs {where}")
+
+
+@check(
+    "context.unbind", "Memory that was bound is let go by unbind(), else by the next bind(); bound again, it computes."
+)
+def unbind(subject: Subject) -> None:
+    lane = subject.bench().lane()
+    release = getattr(lane.context, "unbind", None)
+    is_late = False
+    for k in range(3):
+        lane.check(k, "after unbind() and another binding" if k else "")
+        if release is not None:
+            release()
+        imported = [weakref.ref(cell.image) for cell in (*lane.inputs, *lane.outputs) if cell.is_imported]
+        lane.drop()
+        is_late = is_late or not _all_die(imported, LETTING_GO_S if k == 0 else 0.0)
+        lane.rebind()
+        expect(_all_die(imported, LETTING_GO_S), "an array is still held after other memory was bound")
+    if is_late:
+        skip("the device lets go of an array only when another one is bound")
+
+
+def _all_die(arrays: list[weakref.ref[Array]], limit_s: float) -> bool:
+    end = time.monotonic() + limit_s
+    while any(array() is not None for array in arrays):
+        gc.collect()
+        if time.monotonic() > end:
+            return all(array() is None for array in arrays)
+        time.sleep(0.001)
+    return True
 
 
 @check("context.apart", "Contexts of one program keep nothing in common: their runs may be interleaved.")

@@ -12,21 +12,23 @@ from delegraph.testing.contract.execution import WAIT_S, Lane, wait
 from delegraph.testing.contract.finding import expect, fail
 from delegraph.testing.contract.subject import Subject
 
-LEAD_S = 0.02
-"""How long a run gets to start too early."""
+LEAD_S = 0.05
+"""How long a run gets to end too early."""
 
 
 class Gate(Event):
-    """An event of the host's own that ends when ``end`` is called."""
+    """An event of the host's own that ends when ``end`` is called. awaited: set when somebody waits for it."""
 
-    def __init__(self, error: DelegateError | None = None) -> None:
+    def __init__(self, error: DelegateError | None = None, awaited: threading.Event | None = None) -> None:
         self._ended = threading.Event()
         self._error = error
+        self._awaited = awaited or threading.Event()
 
     def end(self) -> None:
         self._ended.set()
 
     def wait(self, timeout: float | None = None) -> None:
+        self._awaited.set()
         if not self._ended.wait(WAIT_S if timeout is None else timeout):
             raise DelegateError("host", ErrorCode.TIMEOUT, "the gate is still closed")
         if self._error is not None:
@@ -87,20 +89,30 @@ def timeout(subject: Subject) -> None:
 def after(subject: Subject) -> None:
     lane = subject.bench().lane()
     lane.check(0)
-    gates = (Gate(), Gate())
+    is_under_way, is_over = threading.Event(), threading.Event()
+    gates = (Gate(), Gate(awaited=is_under_way))
     lane.give(0)
     problems: list[Exception] = []
 
     def run() -> None:
         try:
-            wait(lane.start(after=gates))
+            event = lane.start(after=gates)
+            is_under_way.set()
+            wait(event)
         except Exception as exc:
             problems.append(exc)
+        finally:
+            is_over.set()
+            is_under_way.set()
 
     thread = threading.Thread(target=run)
     thread.start()
     gates[0].end()
-    time.sleep(LEAD_S)
+    is_under_way.wait(WAIT_S)  # it waits for the second, or was started without
+    early = is_over.wait(LEAD_S)
+    if problems:
+        raise problems[0]
+    expect(not early, "it ran before the second of two events had ended")
     lane.give(1)
     gates[1].end()
     thread.join(WAIT_S)
@@ -109,7 +121,7 @@ def after(subject: Subject) -> None:
         raise problems[0]
     found = lane.results()
     if lane.bench.complaint(found, 1):
-        early = not lane.bench.complaint(found, 0) or (found and _is_pattern(lane))
+        early = not lane.bench.complaint(found, 0) or _is_pattern(lane)
         expect(not early, "it ran before the second of two events had ended")
         lane.judge(found, 1, "run after two events of the host")
 
