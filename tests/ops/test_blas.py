@@ -9,11 +9,14 @@ import threading
 
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
+from delegraph.core.ops import blas
 from delegraph.core.ops.blas import one_thread
 
 
 def n_threads() -> set[int]:
-    return {library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info()}
+    """Of NumPy's BLAS: another test may have loaded SciPy's, too."""
+    found = ThreadpoolController().select(filepath=[library.filepath for library in blas._libraries()]).info()
+    return {library["num_threads"] for library in found}
 
 
 def test_one_thread_inside_and_as_before_outside() -> None:
