@@ -39,16 +39,16 @@ import numpy.typing as npt
 from tests.support import shared_path
 
 import delegraph as dg
-from delegraph.api import check_ops
 from delegraph.core.devices.locate import load
 from delegraph.core.graph.build import build
 from delegraph.core.graph.graph import Array
 from delegraph.core.model.reader import read
 from delegraph.core.ops.prepare import prepare
+from delegraph.core.ops.support import check_ops
 from delegraph.costing import Costing
 from delegraph.explanation import _stages
-from delegraph.partitioner.solver.improve import repaired
 from delegraph.partitioner.solver.problem import Problem
+from delegraph.partitioner.solver.repair import repaired
 from delegraph.partitioner.solver.solve import WEIGHTS, solve
 from delegraph.partitioner.solver.true_cost import Judge, Run, SegmentEstimate
 from delegraph.placer import Placer

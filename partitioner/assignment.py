@@ -4,11 +4,11 @@ abi, partitioner.work, problem, solve.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
-from delegraph.core.abi.values import Cut, Limits
+from delegraph.core.abi.values import Cut, Limits, Link
 from delegraph.core.ops import effects
 from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.ops.registry import find
@@ -21,19 +21,18 @@ from delegraph.partitioner.solver.problem import (
     ProblemDevice,
     ProblemOp,
     ProblemTensor,
+    SharedConstant,
     Unplaceable,
     copy_table,
+    transfer_ns,
 )
-from delegraph.partitioner.solver.solve import WEIGHTS, Solution, solve
+from delegraph.partitioner.solver.solve import Solution, solve
 from delegraph.partitioner.solver.true_cost import Judge, concurrent_time
-from delegraph.partitioner.work import CPU, CPU_DEVICES, Assignment, GraphWork
+from delegraph.partitioner.work import CPU, CPU_DEVICES, Assignment, GraphWork, SegmentEstimates
 
 LAST_RESORT_NS = 10**12
 """What an op on a device that nobody named costs beside its time, while the split is searched: more than any model
 takes, so that it goes there only when it has to."""
-
-SegmentEstimates = Callable[[str, Sequence[Node]], int | None]
-"""(device, nodes) → its own estimate of that segment, or None for the sum of its ops."""
 
 
 def by_cost(
@@ -44,8 +43,10 @@ def by_cost(
     *,
     estimates_exceed_sums: bool = False,
     is_quick: bool = False,
+    start: Assignment | None = None,
 ) -> Assignment:
     """The assignment of least TRUE that the solver finds; is_quick: by one surrogate alone, a little worse perhaps.
+    start: an assignment of the same ops under other wishes: what is found is no worse, if it may be chosen.
 
     Must hold on entry: every node has a device that runs it, with a cost in the table.
 
@@ -69,8 +70,8 @@ def by_cost(
         objective,
         _dearer_energy(energy, forced) if energy is not None and is_forced else energy,
         estimate,
-        weights=(Fraction(1),) if is_quick else WEIGHTS,
-        improve=not is_quick,
+        is_quick=is_quick,
+        starts=_starts(problem, ids, start),
         estimates_exceed_sums=estimates_exceed_sums,
     )
     judged = real if energy is None else real.with_costs(energy)
@@ -88,9 +89,19 @@ def by_cost(
             bound_ns=None if is_forced else solution.bound_ns,
         ),
         runs,
-        cpu_alone(work, table, energy is not None),
+        cpu_alone(work, table, energy is not None) if start is None else start.cpu_alone_ns,
         is_forced,
+        estimates if energy is None else None,
+        estimates_exceed_sums,
     )
+
+
+def _starts(problem: Problem, ids: Sequence[str], start: Assignment | None) -> list[tuple[int, ...]]:
+    """The assignment in the problem's numbers, if it is one of it."""
+    if start is None or not set(start.devices).issubset(ids):
+        return []
+    found = tuple(ids.index(device) for device in start.devices)
+    return [found] if all(d in domain for d, domain in zip(found, problem.domains, strict=True)) else []
 
 
 def as_given(
@@ -122,7 +133,21 @@ def as_given(
     beside = concurrent_time(problem, runs, estimate) + sum(run.streaming_ns for run in costs)
     alone = cpu_alone(work, table, of_energy)
     solution = Solution(chosen, total, tuple(runs), beside, total, 0, None, alone, "", False)
-    return Assignment(tuple(devices), tuple(map(tuple, domains)), problem, solution, costs, alone)
+    return Assignment(
+        tuple(devices), tuple(map(tuple, domains)), problem, solution, costs, alone,
+        estimates=None if of_energy else estimates,
+    )  # fmt: skip
+
+
+def judge_of(work: GraphWork, assignment: Assignment) -> Judge:
+    """What judges an assignment, and others of the same work, as they were judged when it was chosen.
+
+    Must hold on entry: it was weighed.
+    """
+    problem, estimates = assignment.problem, assignment.estimates
+    assert problem is not None
+    ids = [device.id for device in problem.devices]
+    return Judge(problem, None if estimates is None else _by_position(work, ids, estimates))
 
 
 def cpu_alone(work: GraphWork, table: CostTable, of_energy: bool) -> int | None:
@@ -180,25 +205,25 @@ def _problem(work: GraphWork, table: CostTable, domains: Sequence[Sequence[str]]
         row = [_time(device, costs) if device in domain else None for device in ids]
         if all(cost is None for cost in row):
             raise Unplaceable(position, f"a cost of {node.op.name} on one of {', '.join(domain)}", "none", "add it")
-        ops.append(ProblemOp(tuple(row), _weight_bytes(node), position in work.starts))
+        ops.append(ProblemOp(tuple(row), _weight_bytes(work, node), position in work.starts))
     table_devices = [
         ProblemDevice(
             device.id, device.launch_ns, device.memory_domain, device.resource, device.limits, device.may_hang,
-            device.stream_bytes_per_s,
+            device.stream_bytes_per_s, device.weight_cache_bytes,
         )
         for device in devices
     ]  # fmt: skip
     under = tuple(ids.index(d) for d in CPU_DEVICES if d in ids and ids.index(d) != host)
+    edges = _edges(work)
+    copies = {size: _copies(size, devices, host) for size in {edge.size_bytes for edge in edges}}
     return Problem(
         (*table_devices, ProblemDevice(CORE)),
         host,
         tuple(ops),
-        tuple(
-            ProblemTensor(e.producer, e.consumers, e.is_output, _copies(e.size_bytes, devices, host))
-            for e in _edges(work)
-        ),
+        tuple(ProblemTensor(e.producer, e.consumers, e.is_output, copies[e.size_bytes]) for e in edges),
         _order(work),
         under,
+        _shared(work),
     )
 
 
@@ -269,8 +294,28 @@ def _copies(size: int, devices: Sequence[DeviceCosts], host: int) -> tuple[tuple
     return copy_table(size, [link[0] for link in links], [link[1] for link in links], [link[2] for link in links], host)
 
 
-def _weight_bytes(node: Node) -> int:
-    return sum(spec.size_bytes for spec in node.inputs if spec is not None and spec.value is not None)
+def _weight_bytes(work: GraphWork, node: Node) -> int:
+    return sum(_constants(work, node).values())
+
+
+def _constants(work: GraphWork, node: Node) -> dict[int, int]:
+    """Where the constants that the node reads lie in memory → bytes: tensors of one buffer are one constant."""
+    found = {}
+    for i, spec in zip(node.op.inputs, node.inputs, strict=True):
+        if spec is not None and spec.value is not None and spec.size_bytes:
+            data = work.graph.tensors[i].data
+            found[-i if data is None else data.__array_interface__["data"][0]] = spec.size_bytes
+    return found
+
+
+def _shared(work: GraphWork) -> tuple[SharedConstant, ...]:
+    readers: dict[int, list[int]] = {}
+    sizes: dict[int, int] = {}
+    for position, node in enumerate(work.nodes):
+        for key, size in _constants(work, node).items():
+            readers.setdefault(key, []).append(position)
+            sizes[key] = min(size, sizes.get(key, size))
+    return tuple(SharedConstant(tuple(ops), sizes[key]) for key, ops in readers.items() if len(ops) > 1)
 
 
 def _dearer(problem: Problem, devices: Collection[int]) -> Problem:
@@ -298,7 +343,8 @@ def _dearer_energy(energy: Costs, devices: Collection[int]) -> Costs:
 
 
 def _energy(work: GraphWork, table: CostTable, problem: Problem) -> Costs:
-    """The problem's costs in nanojoules: ops as estimated, copies by the byte, launches free."""
+    """The problem's costs in nanojoules: ops as estimated; launches by what the device draws meanwhile; copies by the
+    byte, and by what the devices draw that transfer. What the host draws while it waits is in none of them."""
     rows = table.of_graph(work.graph.index)
     ids = [device.id for device in problem.devices]
     ops = []
@@ -306,15 +352,35 @@ def _energy(work: GraphWork, table: CostTable, problem: Problem) -> Costs:
         costs = rows[node.op.index].costs if node.op.index in rows else {}
         ops.append(tuple(0 if d == CORE else costs[d].energy_nj if d in costs else None for d in ids))
     by_id = {device.id: device for device in table.devices}
-    byte_pj = [0.0 if d == CORE else by_id[d].byte_pj or 0.0 for d in ids]
-    domains = [device.domain for device in problem.devices]
-    copies = []
-    for edge in _edges(work):
-        nj = [round(edge.size_bytes * pj / 1000) for pj in byte_pj]
-        copies.append(
-            tuple(tuple(0 if a == b else nj[d] + nj[e] for e, b in enumerate(domains)) for d, a in enumerate(domains))
-        )
-    return Costs(tuple(ops), tuple(copies), (0,) * len(ids))
+    devices = [by_id.get(d, DeviceCosts(CORE)) for d in ids]
+    home = problem.devices[problem.host].domain
+    edges = _edges(work)
+    copies = {size: _copies_nj(size, devices, home) for size in {edge.size_bytes for edge in edges}}
+    launches = tuple(_launch_nj(device, home) for device in devices)
+    return Costs(tuple(ops), tuple(copies[edge.size_bytes] for edge in edges), launches)
+
+
+def _launch_nj(device: DeviceCosts, home: str) -> int | None:
+    """None where the energy of starting, or of copying, is not known."""
+    copies_for_free = device.memory_domain == home or device.byte_pj is not None
+    if device.power_w is None:
+        return 0 if copies_for_free and not device.launch_ns else None
+    return math.ceil(device.launch_ns * device.power_w)
+
+
+def _copies_nj(size: int, devices: Sequence[DeviceCosts], home: str) -> tuple[tuple[int, ...], ...]:
+    """As ``copy_table``: through the host's memory."""
+
+    def leg(device: DeviceCosts, link: Link) -> int:
+        moving_ns = 0 if device.memory_domain == home else transfer_ns(link, size)
+        return round(size * (device.byte_pj or 0.0) / 1000) + math.ceil(moving_ns * (device.power_w or 0.0))
+
+    up = [leg(device, device.from_device) for device in devices]
+    down = [leg(device, device.to_device) for device in devices]
+    return tuple(
+        tuple(0 if a.memory_domain == b.memory_domain else up[d] + down[e] for e, b in enumerate(devices))
+        for d, a in enumerate(devices)
+    )
 
 
 def _by_position(

@@ -42,8 +42,11 @@ class Cost:
 class DeviceCosts:
     """What a device costs beside its ops, and what it can take. launch_ns: of starting a segment; to_device,
     from_device: the links; source: of these figures. memory_domain, resource, may_hang, limits: as in DeviceInfo.
-    stream_bytes_per_s: of constants beyond the weight budget. byte_pj: energy of a byte that is copied, None: unknown.
-    estimates_segments: whether it may say of a whole segment what that costs, in place of the sum of its ops.
+    stream_bytes_per_s: of constants beyond the weight budget. byte_pj: energy of a byte that is copied; power_w: what
+    the device draws while it starts a segment and copies; None: unknown. estimates_segments: whether it may say of a
+    whole segment what that costs, in place of the sum of its ops.
+    weight_cache_bytes: constants that stay on a device whose segments are known to cost no less than the sum of their
+    ops, and more only for fetching further ones at stream_bytes_per_s; None: it may say anything of segments.
     """
 
     id: str
@@ -58,6 +61,8 @@ class DeviceCosts:
     byte_pj: float | None = None
     source: str = "device"
     estimates_segments: bool = False
+    weight_cache_bytes: int | None = None
+    power_w: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         limits = {
@@ -66,6 +71,7 @@ class DeviceCosts:
             "weight_budget_bytes": self.limits.weight_budget_bytes,
             "min_ops": self.limits.min_ops,
         }
+        more = {"weight_cache_bytes": self.weight_cache_bytes, "power_w": self.power_w}
         return {
             "id": self.id,
             "launch_ns": self.launch_ns,
@@ -79,7 +85,7 @@ class DeviceCosts:
             "byte_pj": self.byte_pj,
             "source": self.source,
             "estimates_segments": self.estimates_segments,
-        }
+        } | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,7 @@ def _answer_json(answer: Support, cost: Cost | None) -> dict[str, Any]:
 def _device(item: Reader) -> DeviceCosts:
     limits = item["limits"]
     most, budget, byte_pj = limits.get("max_segments"), limits.get("weight_budget_bytes"), item.get("byte_pj")
-    estimates = item.get("estimates_segments")
+    estimates, cache, power_w = (item.get(name) for name in ("estimates_segments", "weight_cache_bytes", "power_w"))
     return DeviceCosts(
         item["id"].text(),
         item["launch_ns"].whole(),
@@ -201,6 +207,8 @@ def _device(item: Reader) -> DeviceCosts:
         None if byte_pj is None else byte_pj.number(),
         _source(item["source"]),
         False if estimates is None else estimates.flag(),
+        None if cache is None else cache.whole(),
+        None if power_w is None else power_w.number(),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from delegraph.core.errors import InvalidArgument
 
 LARGEST = 1 << 50
-"""The largest number in a file: in nanoseconds, thirteen days."""
+"""The largest number that may be handed in: in nanoseconds, thirteen days. What sums of them come to may be more."""
 
 
 def read_json(source: str | os.PathLike[str], name: str) -> Any:
@@ -68,6 +68,12 @@ class Reader:
     def whole(self, least: int = 0, most: int = LARGEST) -> int:
         if isinstance(self.value, bool) or not isinstance(self.value, int) or not least <= self.value <= most:
             raise self.wrong(f"a whole number from {least} to {most}")
+        return self.value
+
+    def total(self) -> int:
+        """A whole number that was added up, however large."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < 0:
+            raise self.wrong("a whole number of at least 0")
         return self.value
 
     def number(self) -> float:

@@ -33,15 +33,19 @@ which runs it itself; preparation, which left nothing of it to run."""
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What one device has to do with one op. answer: its own. cost: there, None where unknown or refused. change: the
-    smallest change that would bring the op there, in a sentence; empty for the device that has it. change_ns: how much
-    less the op would have to cost there (nanojoules for energy), where that is what decides."""
+    """What one device has to do with one op. answer: its own. cost: there, None where unknown or refused. obstacle:
+    what has to be lifted before the op can go there, and where it would go even then, where that was tried. change:
+    what brings the op there, for that was tried; empty where nothing is known to. Both are sentences, empty for the
+    device that has the op. change_ns: how much less the op would have to cost there (nanojoules for energy), where that
+    is what decides. competes: whether the op could have gone there as things are, by its own answer and the wishes."""
 
     device: str
     answer: Support
     cost: Cost | None = None
     change: str = ""
     change_ns: int | None = None
+    obstacle: str = ""
+    competes: bool = True
 
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {"device": self.device, **answer_json(self.answer)}
@@ -51,13 +55,18 @@ class Candidate:
             found["change"] = self.change
         if self.change_ns is not None:
             found["change_ns"] = self.change_ns
+        if self.obstacle:
+            found["obstacle"] = self.obstacle
+        if not self.competes:
+            found["competes"] = False
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class OpPlacement:
     """Where one op goes. graph, op: as numbered in the file. device: an id, CORE or FOLDED. decided_by: one of
-    DECIDERS. reason: why, in a sentence. candidates: every device that was asked, in the user's order."""
+    DECIDERS. reason: why, in a sentence. candidates: every device that was asked, in the user's order; the reference
+    device only where it was named or the op could go there."""
 
     graph: int
     op: int
@@ -179,7 +188,8 @@ class Placement:
 
     machine: whose time base the predictions are in. objective: what was to be least. devices: the ids that were asked,
     in the user's order. unavailable: device → why it could not be asked. notes: what else decided, in sentences.
-    events: every fallback so far, as plain values.
+    events: every fallback so far, as plain values. headline: what matters before all figures, "" for nothing.
+    model_digest: of the model's ops with the types and shapes of their tensors; weights don't count.
     """
 
     rows: tuple[OpPlacement, ...]
@@ -192,16 +202,20 @@ class Placement:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
+    headline: str = ""
+    model_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "version": VERSION,
             "model": self.model,
+            "model_digest": self.model_digest,
             "machine": self.machine,
             "objective": self.objective,
             "devices": list(self.devices),
             "unavailable": dict(self.unavailable),
+            "headline": self.headline,
             "notes": list(self.notes),
             "predictions": [prediction.to_json() for prediction in self.predictions],
             "segments": [segment.to_json() for segment in self.segments],
@@ -235,12 +249,19 @@ class Placement:
             {key: item.text() for key, item in (root.fields("unavailable") if root.get("unavailable") else {}).items()},
             tuple(item.text() for item in _list(root, "notes")),
             tuple(_plain(item) for item in _list(root, "events")),
+            _text(root, "headline"),
+            _text(root, "model_digest"),
         )
 
     def __str__(self) -> str:
         from delegraph.partitioner.placement_text import as_text
 
         return as_text(self)
+
+    def __repr__(self) -> str:
+        from delegraph.partitioner.placement_text import summary
+
+        return f"<Placement of {self.model or 'a model'}: {'; '.join(summary(self))}; print() shows the ops>"
 
 
 def _row(item: Reader) -> OpPlacement:
@@ -268,7 +289,9 @@ def _candidate(item: Reader) -> Candidate:
         read_answer(item),
         None if cost is None else read_cost(cost),
         _text(item, "change"),
-        None if change_ns is None else change_ns.whole(),
+        None if change_ns is None else change_ns.total(),
+        _text(item, "obstacle"),
+        item.get("competes") is None or item["competes"].flag(),
     )
 
 
@@ -283,22 +306,22 @@ def _segment(item: Reader) -> SegmentPlacement:
         ops,
         None if predicted is None else _segment_cost(predicted),
         0 if runs is None else runs.whole(),
-        None if measured is None else measured.whole(),
+        None if measured is None else measured.total(),
     )
 
 
 def _segment_cost(item: Reader) -> SegmentCost:
     return SegmentCost(
-        *(item[name].whole() for name in ("launch_ns", "ops_ns", "copies_ns", "outputs_ns", "streaming_ns"))
+        *(item[name].total() for name in ("launch_ns", "ops_ns", "copies_ns", "outputs_ns", "streaming_ns"))
     )
 
 
 def _prediction(item: Reader) -> GraphPrediction:
     concurrent, alone, bound = (
-        None if (found := item.get(name)) is None else found.whole()
+        None if (found := item.get(name)) is None else found.total()
         for name in ("concurrent_ns", "cpu_alone_ns", "bound_ns")
     )
-    total = item["total_ns"].whole()
+    total = item["total_ns"].total()
     return GraphPrediction(item["graph"].whole(), total, concurrent, alone, bound, _text(item, "how"))
 
 

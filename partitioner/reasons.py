@@ -6,9 +6,8 @@ Made when somebody asks, from the decision that was taken: a run that nobody ask
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import MappingProxyType
 
 from delegraph.core.abi.values import FAILED, Limits, Support, Verdict
 from delegraph.partitioner.assignment import by_cost
@@ -16,29 +15,40 @@ from delegraph.partitioner.costs import Cost, CostTable
 from delegraph.partitioner.placement import CORE, Candidate, OpPlacement
 from delegraph.partitioner.placement_text import amount
 from delegraph.partitioner.solver.problem import Problem
-from delegraph.partitioner.solver.true_cost import Judge
-from delegraph.partitioner.work import Decision, GraphWork
+from delegraph.partitioner.solver.true_cost import Judge, Moved, Position
+from delegraph.partitioner.work import REFERENCE, Decision, GraphWork
 
-Changes = Mapping[tuple[int, str], int]
-"""(position, device) → how much less the op would have to cost there to move: 1 where it would be as good there."""
 QUICK_BEYOND = 1000
 """Ops times devices beyond which the split without limits is searched quickly."""
 
 
-def rows_of(decision: Decision, changes: Changes = MappingProxyType({})) -> list[OpPlacement]:
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was tried to move the ops of a decision, by (position, device). less: how much less the op would have to
+    cost there to move, 1 where it would be as good there. ends: where it goes when its obstacle is lifted."""
+
+    less: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    ends: Mapping[tuple[int, str], str] = field(default_factory=dict)
+
+
+UNTRIED = Tried()
+
+
+def rows_of(decision: Decision, tried: Tried = UNTRIED) -> list[OpPlacement]:
     """One row per op."""
     limits = _Limits(decision)
-    return [_row(decision, limits, changes, position) for position in range(len(decision.work.nodes))]
+    return [_row(decision, limits, tried, position) for position in range(len(decision.work.nodes))]
 
 
-def _row(decision: Decision, limits: _Limits, changes: Changes, position: int) -> OpPlacement:
+def _row(decision: Decision, limits: _Limits, tried: Tried, position: int) -> OpPlacement:
     work = decision.work
     node, device = work.nodes[position], decision.assignment.devices[position]
     costs = {} if decision.table is None else _costs(decision.table, work, position)
     obstacles = {} if not device else limits.obstacles(position)
     candidates = tuple(
-        _candidate(decision, position, name, costs.get(name), obstacles.get(name, ""), changes)
+        _candidate(decision, limits, position, name, costs.get(name), obstacles.get(name, ""), tried)
         for name in (() if node.op.index in work.host else work.answers)
+        if name != REFERENCE or name in work.named or name in (device, *decision.assignment.domains[position])
     )
     decided, reason = _decided(decision, limits, position, costs, obstacles)
     return OpPlacement(work.graph.index, node.op.index, node.op.name, device or CORE, decided, reason, candidates)
@@ -74,21 +84,26 @@ def _how(
         return "pin", "pinned"
     if failed and not any(name in work.named for name in takers):
         return "failure", f"{failed[0]} failed"
-    domain = decision.assignment.domains[position]
-    if len(domain) <= 1:
-        if device in work.named:
-            return "only", "the only named device that runs it"
-        return "only", f"no named device runs it, {device} does"
     wanted = work.domain(position)
     if device not in wanted:  # it got what those that were named could not have all of
         name = next((name for name in wanted if name in obstacles), wanted[0])
         return "limit", f"{name}: {obstacles.get(name, 'its limits leave no room for it')}"
+    if len(wanted) <= 1:
+        return "only", _only(work, device)
     if decision.table is None:
         return "order", "first device in the order that runs it"
     elsewhere = limits.elsewhere(position)
     if elsewhere in obstacles:
         return "limit", f"{elsewhere}: {obstacles[elsewhere]}"
-    return "cost", _by_cost(decision, device, {name: costs[name] for name in domain if name in costs})
+    return "cost", _by_cost(decision, device, {name: costs[name] for name in wanted if name in costs})
+
+
+def _only(work: GraphWork, device: str) -> str:
+    competing = tuple(work.named)
+    if device in competing:
+        return "no other device competes" if len(competing) == 1 else "no other device that competes runs it"
+    refusing = competing[0] if len(competing) == 1 else "no device that competes"
+    return f"{refusing} {'does not run' if len(competing) == 1 else 'runs'} it, {device} does"
 
 
 def _by_cost(decision: Decision, device: str, costs: Mapping[str, Cost]) -> str:
@@ -108,35 +123,66 @@ def _value(cost: Cost, objective: str) -> int:
 
 
 def _candidate(
-    decision: Decision, position: int, name: str, cost: Cost | None, obstacle: str, changes: Changes
+    decision: Decision, limits: _Limits, position: int, name: str, cost: Cost | None, limit: str, tried: Tried
 ) -> Candidate:
-    work = decision.work
+    """limit: what the limits say of the op on the device, "" where they allow it."""
+    work, device = decision.work, decision.assignment.devices[position]
     answer = work.answers[name][position]
-    if name == decision.assignment.devices[position]:
-        return Candidate(name, answer, cost)
-    if not answer.runs:
-        return Candidate(name, answer, cost, change_of(answer))
-    op = work.nodes[position].op.index
+    competes = not decision.is_given and name in work.domain(position)
+    found = Candidate(name, answer, cost, competes=competes)
+    if name == device:
+        return found
+    obstacle = _obstacle(decision, position, name)
+    if obstacle or not answer.runs:
+        return _lifted(found, obstacle, tried.ends.get((position, name)), device)
     if decision.is_given:
-        return Candidate(name, answer, cost, f"put it on {name} in the placement")
-    if op in work.pins:
-        return Candidate(name, answer, cost, "remove the pin")
-    competes = name in decision.assignment.domains[position] and not decision.assignment.is_forced
-    if name not in work.named and not competes:
-        return Candidate(name, answer, cost, f"name {name} among the devices")
-    if obstacle:
-        return Candidate(name, answer, cost, f"not alone: {obstacle}")
-    less = changes.get((position, name))
-    if less is None:
-        return Candidate(
-            name, answer, cost, f"pin it to {name}" if decision.table else f"put {name} first among the devices"
-        )
-    words = amount(less, decision.objective)
-    value = None if cost is None else _value(cost, decision.objective)
+        how = f"put it on {name} in the placement"
+        if limits.has_none(name):
+            return replace(found, change=how)
+        return replace(found, obstacle=f"{how}, if its limits allow")
+    if limit:
+        found = replace(found, obstacle=f"not alone: {limit}")
+    less = tried.less.get((position, name))
+    if less is not None:
+        return replace(found, change=_cheaper(less, cost, decision.objective), change_ns=less)
+    if decision.table is None:
+        return replace(found, change=f"put {name} first among the devices")
+    if all(limits.has_none(device.id) for device in decision.table.devices):
+        return replace(found, change=f"pin it to {name}")
+    return replace(found, obstacle=found.obstacle or f"pin it to {name}, if the devices' limits allow")
+
+
+def _obstacle(decision: Decision, position: int, name: str) -> str:
+    """What has to be lifted before a device may get an op at all; "" for nothing, or nothing that a user could."""
+    work, device = decision.work, decision.assignment.devices[position]
+    answer = work.answers[name][position]
+    if not answer.runs:
+        return change_of(answer)
+    if decision.is_given:
+        return ""
+    if work.pins.get(work.nodes[position].op.index) == device:
+        return "remove the pin"
+    return "" if name in work.domain(position) else f"name {name} among the devices"
+
+
+def _lifted(found: Candidate, obstacle: str, end: str | None, device: str) -> Candidate:
+    """With an obstacle, and where lifting it brings the op, if that was tried. device: where the op is."""
+    if end is None or not obstacle:
+        return replace(found, obstacle=obstacle)
+    if end == found.device:
+        return replace(found, obstacle=obstacle, change=obstacle)
+    how = "stays on" if end == device else "goes to"
+    return replace(found, obstacle=f"{obstacle}; even then it {how} {end or CORE}")
+
+
+def _cheaper(less: int, cost: Cost | None, objective: str) -> str:
+    """How much cheaper the op would have to be."""
+    if less <= 1:
+        return "as good there: pin it"
+    value = None if cost is None else _value(cost, objective)
     if value is not None and less > value:  # no price of the op itself would do
-        beside = "it would not pay there for nothing: launch and copies have to cost {} less, too"
-        return Candidate(name, answer, cost, beside.format(amount(less - value, decision.objective)), less)
-    return Candidate(name, answer, cost, f"{words} less there" if less > 1 else "as good there: pin it", less)
+        return f"cost nothing there, and {amount(less - value, objective)} less for launch and copies"
+    return f"{amount(less, objective)} less there"
 
 
 def is_rounding(asked: Support, answer: Support) -> bool:
@@ -168,10 +214,16 @@ class _Limits:
         self._problem: Problem | None = problem
         is_limited = problem is not None and any(device.limits != Limits() for device in problem.devices)
         self._judge = Judge(problem) if problem is not None and is_limited else None
-        self._is_broken = False
+        self._position: Position | None = None
         if self._judge is not None:
-            chosen = decision.assignment.positions()
-            self._is_broken = self._judge.broken_limit(chosen, self._judge.runs(chosen)) is not None
+            position = Position(self._judge, decision.assignment.positions())
+            is_broken = self._judge.broken_limit(position.assignment, position.track.runs) is not None
+            self._position = None if is_broken else position
+
+    def has_none(self, name: str) -> bool:
+        """Whether it is known that a device has no limits."""
+        table = self._decision.table
+        return table is not None and any(d.id == name and d.limits == Limits() for d in table.devices)
 
     def elsewhere(self, position: int) -> str:
         """The device that an op would be on if no device had limits, "" where it would stay."""
@@ -184,45 +236,54 @@ class _Limits:
     def _unlimited(self) -> tuple[str, ...]:
         """The split if no device had limits, found as the one that was chosen."""
         decision = self._decision
-        if self._judge is None or decision.table is None or decision.assignment.is_forced:
+        assignment = decision.assignment
+        if self._judge is None or decision.table is None or assignment.is_forced:
             return ()
         devices = tuple(replace(device, limits=Limits()) for device in decision.table.devices)
-        is_quick = len(decision.work.nodes) * len(devices) > QUICK_BEYOND
-        table = replace(decision.table, devices=devices)
-        return by_cost(decision.work, table, decision.objective, is_quick=is_quick).devices
+        found = by_cost(
+            decision.work,
+            replace(decision.table, devices=devices),
+            decision.objective,
+            assignment.estimates,
+            estimates_exceed_sums=assignment.estimates_exceed_sums,
+            is_quick=len(decision.work.nodes) * len(devices) > QUICK_BEYOND,
+        )
+        return found.devices
 
     def obstacles(self, position: int) -> dict[str, str]:
         """Device → the limit that keeps an op from it, and what would lift it."""
         if self._judge is None or self._problem is None:
             return {}
         found = {}
-        assignment = list(self._decision.assignment.positions())
+        assignment = self._decision.assignment.positions()
         for d, device in enumerate(self._problem.devices):
             answers = self._decision.work.answers.get(device.id)
             if d == assignment[position] or answers is None or not answers[position].runs:
                 continue
-            limits = device.limits
-            if limits.prefix_only and any(assignment[p] != d for p in self._problem.binding[position]):
+            if device.limits.prefix_only and any(assignment[p] != d for p in self._problem.binding[position]):
                 found[device.id] = self._behind(d, position, assignment)
-            elif d in self._problem.domains[position] and not self._is_broken:
-                assignment[position], old = d, assignment[position]
-                broken = self._judge.broken_limit(assignment, self._judge.runs(assignment))
-                assignment[position] = old
-                if broken is not None:
-                    found[device.id] = self._broken(broken, d)
+            elif d in self._problem.domains[position] and self._position is not None:
+                moved = self._judge.after_move(self._position, (position,), d)
+                if not self._judge.keeps_limits(self._position, (position,), d, moved):
+                    found[device.id] = self._broken(moved, d)
         return found
 
-    def _broken(self, segment: tuple[int, Sequence[int]], target: int) -> str:
-        """What a limit says of a segment that moving one op to ``target`` would make."""
-        assert self._problem is not None
-        device = self._problem.devices[segment[0]]
-        limits, name = device.limits, "it" if segment[0] == target else device.id
-        if limits.max_segments is not None and len(segment[1]) >= limits.min_ops and not limits.prefix_only:
-            return f"{name} takes at most {_segments(limits.max_segments)}, and there would be another"
-        if len(segment[1]) < limits.min_ops:
-            return (
-                f"{name} takes segments of at least {limits.min_ops} ops, and there would be one of {len(segment[1])}"
-            )
+    def _broken(self, moved: Moved, target: int) -> str:
+        """What a limit says of what moving one op to ``target`` would make."""
+        assert self._problem is not None and self._position is not None
+        devices, new = self._problem.devices, moved.change.runs
+        gone = self._position.track.runs[moved.change.first : moved.change.last]
+        for d, ops in new:
+            if len(ops) < devices[d].limits.min_ops:
+                name, least = "it" if d == target else devices[d].id, devices[d].limits.min_ops
+                return f"{name} takes segments of at least {least} ops, and there would be one of {len(ops)}"
+        for d, device in enumerate(devices):
+            most, name = device.limits.max_segments, "it" if d == target else device.id
+            more = sum(run[0] == d for run in new) - sum(run[0] == d for run in gone)
+            now = sum(run[0] == d for run in self._position.track.runs)
+            if most is not None and more > 0 and now + more > most:
+                return f"{name} takes at most {_segments(most)}, and there would be another"
+        name = next((device.id for d, device in enumerate(devices) if device.limits.prefix_only and d != target), "it")
         return f"{name} takes only what starts at the graph's inputs, and some of its ops would lie behind this one"
 
     def _behind(self, device: int, position: int, assignment: Sequence[int]) -> str:

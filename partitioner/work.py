@@ -8,7 +8,7 @@ loaded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from delegraph.partitioner.solver.solve import Solution
     from delegraph.partitioner.solver.true_cost import RunCost
 
+SegmentEstimates = Callable[[str, Sequence[Node]], int | None]
+"""(device, nodes) → its own estimate of that segment, or None for the sum of its ops."""
+
 CORE = ""
 """The device of ops that core runs itself."""
 CPU, REFERENCE = "cpu", "reference"
@@ -30,6 +33,10 @@ CPU_DEVICES = (CPU, REFERENCE)
 """What stands for the CPU of whatever machine is meant: the second takes what the first can't."""
 FAST = "allow other rounding: numerics='fast' (--numerics fast)"
 """What brings an op to a device that rounds otherwise."""
+EXCLUDED = "excluded"
+"""The rule of what the user excluded."""
+EXACT = ", and numerics='exact' was asked for"
+"""Why it does not get there, behind how the device rounds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +100,7 @@ class Assignment:
     """Device per node ("" is core), and what is known of its cost. domains: what each could have gone to. solution,
     problem, runs: None and empty where there was nothing to weigh. cpu_alone_ns: TRUE of all on the CPU, None where
     that can't be told. is_forced: a device that nobody named got what it could not avoid, so that no bound is known.
+    estimates: what devices say of whole segments, where that counted; estimates_exceed_sums: never less than their ops.
     """
 
     devices: tuple[str, ...]
@@ -102,6 +110,8 @@ class Assignment:
     runs: tuple[RunCost, ...] = ()
     cpu_alone_ns: int | None = None
     is_forced: bool = False
+    estimates: SegmentEstimates | None = None
+    estimates_exceed_sums: bool = False
 
     def positions(self) -> tuple[int, ...]:
         """The assignment in the problem's numbers."""

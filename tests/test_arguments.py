@@ -92,6 +92,8 @@ def test_what_is_shown_is_short() -> None:
     m = dg.compile(doubled("serve"))
     shown = "CompiledModel('test model', (t0: float32[1, 4]) -> (t2: float32[1, 4]))"
     assert repr(m) == shown
+    assert repr(m.placement).startswith("<Placement of test model: runs on: ") and len(repr(m.placement)) < 200
+    assert repr(m.receipt()).startswith("<Receipt: 0 runs in 0 s on ")
     assert repr(m.session()) == f"ModelSession({shown})"
     assert repr(m.signature("serve")) == "SignatureCall('serve', (x: float32[1, 4]) -> (y: float32[1, 4]))"
 

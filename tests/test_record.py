@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from tests.runtime.test_fallback import X, chain, check, everything, only
+from tests.runtime.test_quarantine import Clock
 from tests.support import require, shared_path
 from tests.support_devices import EchoDelegate, registered
 
 import delegraph as dg
 from delegraph import registry
+from delegraph.core.runtime.health import FIRST_S, Health
+from delegraph.partitioner.placement_text import amount
 from delegraph.testing import faults
 
 REAL = shared_path() / "models" / "real"
@@ -75,13 +78,15 @@ def test_asking_for_the_record_plans_nothing_that_did_not_run() -> None:
     assert segments(_split(plan=False)) == [("cpu", 16, 0)]  # but for a model of which there is no plan
 
 
-def test_a_device_that_has_recovered_is_in_the_record_again() -> None:
+def test_a_device_that_has_recovered_is_in_the_record_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(registry, "health", Health(clock))
     with faults.inject("echo:it", faults.FailRun(times=1)):
         compiled = dg.compile(chain(), devices=["echo:it"])
         check(compiled(X))
         assert {(row.device, row.decided_by) for row in compiled.placement.rows} == {("cpu", "failure")}
         assert segments(compiled) == [("cpu", 4, 1)]
-        time.sleep(0.8)
+        clock.now += FIRST_S
         for _ in range(5):
             check(compiled(X))
         assert {(row.device, row.decided_by) for row in compiled.placement.rows} == {("echo:it", "only")}
@@ -113,3 +118,54 @@ def test_what_has_not_arrived_yet_is_not_called_folded() -> None:
     after = {(row.graph, row.op): row.device for row in compiled.placement.rows}
     assert len(after) > len(before)
     assert {key: after[key] for key in before} == before
+
+
+def test_it_prints_segments_with_what_was_predicted_and_measured() -> None:
+    compiled = _split()
+    for _ in range(3):
+        compiled(np.ones((64, 32, 32, 3), np.float32))
+    found = compiled.placement
+    lines = str(found).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("segment"))
+    assert lines[start].split() == [
+        "segment",
+        "device",
+        "ops",
+        "launch",
+        "compute",
+        "copies",
+        "predicted",
+        "runs",
+        "measured",
+    ]
+    for segment, line in zip(found.segments, lines[start + 1 :], strict=False):
+        assert segment.predicted is not None and segment.measured_ns is not None
+        assert re.split(" {2,}", line)[-3:] == [amount(segment.predicted.total_ns), "3", amount(segment.measured_ns)]
+    assert "measured" not in str(_split().placement)
+    (head,) = [line for line in lines if line.startswith("graph  op")]
+    assert head.split() == ["graph", "op", "name", "device", "predicted", "why"]
+
+
+def test_what_nothing_was_predicted_of_has_no_column_for_it() -> None:
+    compiled = dg.compile(chain(), devices="cpu")
+    check(compiled(X))
+    assert "predicted" not in str(compiled.placement) and "measured" in str(compiled.placement)
+
+
+def test_a_record_of_another_machine_says_so_when_it_is_handed_in() -> None:
+    require("shared")
+    model = REAL / "mobilenet_v1_0.25_128_quant.tflite"
+    record = dg.explain(model, machine="coral-usb", numerics="fast", objective="energy").placement.to_json()
+    again = dg.explain(model, placement=record, numerics="fast").placement
+    assert again.objective == "latency"
+    assert any("made for coral-usb by energy; its figures here are for coral-usb by latency" in n for n in again.notes)
+    same = dg.explain(model, placement=record, numerics="fast", objective="energy").placement
+    assert not any("made for" in note for note in same.notes)
+
+
+def test_an_edited_record_may_use_a_device_that_it_did_not_ask() -> None:
+    record = dg.compile(chain(), devices="reference").placement.to_json()
+    assert record["devices"] == ["reference", "cpu"] or record["devices"] == ["reference"]
+    del record["segments"]
+    record["ops"][0]["device"] = "echo:it"
+    assert dg.compile(chain(), placement=record).placement.rows[0].device == "echo:it"

@@ -160,7 +160,7 @@ _PROFILE = Record(
                 "min_ops": Integer(1),
             },
         ),
-        "energy": Record(Energy, {"mac_pj": Number(), "byte_pj": Number()}),
+        "energy": Record(Energy, {"mac_pj": Number(), "byte_pj": Number(), "power_w": Number()}),
         "performance": ByName(
             Text(one_of=("default", "float32", "relaxed")),
             Record(Performance, {"exec_time": Number(), "power_usage": Number()}),

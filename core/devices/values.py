@@ -17,10 +17,12 @@ from delegraph.core.graph.dtype import DType
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """mac_pj: of a multiply-accumulate; byte_pj: of a byte moved to or from memory; 0 where nobody says."""
+    """mac_pj: of a multiply-accumulate; byte_pj: of a byte moved to or from memory; 0 where nobody says. power_w: what
+    the device draws while it starts a run and transfers, None where nobody says."""
 
     mac_pj: float = 0.0
     byte_pj: float = 0.0
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,6 @@ class _Workers:
         with self._lock:
             return self._found.get(name) or self._found.setdefault(name, Worker(name))
 
-
     def park(self) -> None:
         until = time.monotonic() + PARK_S
         for worker in list(self._found.values()):

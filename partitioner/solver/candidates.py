@@ -22,6 +22,10 @@ _OPS_APART = 3_000
 before others."""
 
 
+_PRICES = (1.0, 0.5, 0.25, 0.125, 1 / 16, 1 / 32)
+"""What a byte of constants is charged on devices that have room for some, in shares of what fetching it takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An assignment and where it comes from. value, bound: of the surrogate there."""
@@ -35,14 +39,17 @@ class Candidate:
 class Search:
     """Minima of the surrogates of a few λ on subsets of the devices, and ``bound``, which no TRUE is below.
 
+    proves: False to look for assignments alone: the bound stays 0.
+
     Below TRUE is the surrogate of λ = 0 with one launch of some device, or of each where the assignments are those that
     use a whole subset; so is the surrogate that charges each entry on one path a launch, for along a path every entry
     is another segment.
     """
 
-    def __init__(self, problem: Problem, weights: Sequence[Fraction], budget: Budget) -> None:
+    def __init__(self, problem: Problem, weights: Sequence[Fraction], budget: Budget, *, proves: bool = True) -> None:
         self._problem = problem
-        self._weights = sorted({Fraction(0), *weights})
+        self._proves = proves
+        self._weights = sorted({Fraction(0), *weights} if proves else set(weights))
         self._budget = budget
         n_used = len({d for domain in problem.domains for d in domain})
         self._is_complete = n_used <= _ALL_SUBSETS
@@ -61,13 +68,30 @@ class Search:
         if not problem.ops:
             return found
         try:
-            self._surrogate = Surrogate(problem)
+            self._surrogate = Surrogate(problem, has_path=self._proves)
         except TooWide:
             return found + self._wide()
+        if not self._proves:
+            return found + self._quick(self._surrogate)
         more, self._values = _minima(problem, self._surrogate, self._subsets[:1], self._weights)
         own, path = self._values[0]
         self.bound = max(own + min(problem.launches[d] for d in self._subsets[0]), path)
         return found + more
+
+    def _quick(self, surrogate: Surrogate) -> list[Candidate]:
+        """The minima over all devices, and no bound."""
+        named = _settings(self._problem, self._subsets[0], self._weights)[:-1]
+        minima = surrogate.solve([setting for _, setting in named])
+        return [
+            Candidate(m.assignment, m.value, m.value, how)
+            for (how, _), m in zip(named, minima, strict=True)
+            if m.assignment is not None
+        ]
+
+    def _host_pairs(self) -> list[tuple[int, ...]]:
+        problem = self._problem
+        n = 2 + (problem.core is not None)
+        return [s for s in self._subsets[1:] if len(s) == n and problem.host in s]
 
     def on_subsets(self, least: int = NEVER) -> list[Candidate]:
         """The minima over fewer devices, with λ = 0 and 1. least: TRUE of what is known; subsets whose launches alone,
@@ -94,13 +118,38 @@ class Search:
             self.bound = max(self.bound, min(max(own + launches[s], path) for s, (own, path) in values.items()))
         return found
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the tables over all devices were too large."""
+        return self._surrogate is None and bool(self._problem.ops)
+
+    def with_prices(self) -> list[Candidate]:
+        """The minima over all devices where constants cost something on devices that have room for some alone: of a
+        crowded device at a high price only what gains most stays, at a low one all but what hardly gains."""
+        problem, surrogate = self._problem, self._surrogate
+        if surrogate is None:
+            return []
+        n = len(problem.devices)
+        names = _names(problem, self._subsets[0])
+        prices = [
+            tuple(share * 1e9 / problem.devices[d].stream_bytes_per_s if d in problem.rooms else 0.0 for d in range(n))
+            for share in _PRICES
+        ]
+        entries = entries_of(problem, 1)
+        minima = surrogate.solve([Setting(entries, (0,) * n, (True,) * n, price) for price in prices])
+        return [
+            Candidate(m.assignment, m.value, m.value, f"λ=1 on {names}, constants at {share:.3g} of their streaming")
+            for share, m in zip(_PRICES, minima, strict=True)
+            if m.assignment is not None
+        ]
+
     def _wide(self) -> list[Candidate]:
         """Where the tables would be too large: pairs with the host exactly, all by dominance and linear programming."""
         problem, budget = self._problem, self._budget
-        found = self._pairs()
+        found = self._pairs() if self._proves else []
         names = _names(problem, self._subsets[0])
         known = [c.assignment for c in found]
-        weights = (Fraction(0), Fraction(1))
+        weights = (Fraction(0), Fraction(1)) if self._proves else (Fraction(1),)
 
         def minimum(weight: Fraction) -> Wide:
             return minimise_wide(problem, entries_of(problem, weight), known, budget)
@@ -116,7 +165,7 @@ class Search:
     def _pairs(self) -> list[Candidate]:
         """The minima on the host and one other device, where that is narrow enough."""
         problem = self._problem
-        pairs = [s for s in self._subsets[1:] if len(s) == 2 + (problem.core is not None) and problem.host in s]
+        pairs = self._host_pairs()
         found: list[Candidate] = []
         failed: list[set[int]] = []
         narrow = {pair: _within(problem, pair) for pair in pairs}
@@ -171,7 +220,7 @@ def _minima(
     """The minima of every λ on every subset; for each subset the values of the first λ, which is 0, and of the longest
     path."""
     named = [_settings(problem, subset, weights) for subset in subsets]
-    minima = surrogate.solve([setting for per_subset in named for _, setting in per_subset])
+    minima = surrogate.solve([one for per_subset in named for _, one in per_subset])
     found: list[Candidate] = []
     values: list[tuple[int, int]] = []
     for i, per_subset in enumerate(named):

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from delegraph.partitioner.solver.elimination import TooWide
-from delegraph.partitioner.solver.improve import improved, is_limited, repair
+from delegraph.partitioner.solver.improve import improved
 from delegraph.partitioner.solver.problem import COST_LIMIT, Problem, Unplaceable
+from delegraph.partitioner.solver.repair import is_limited, repair
 from delegraph.partitioner.solver.surrogate import Surrogate, setting
 from delegraph.partitioner.solver.true_cost import Judge, Position
 
@@ -24,6 +25,8 @@ _TABLE = 1 << 12
 """Entries of one of those tables."""
 _REPAIRED = 200
 """Ops up to which what breaks a limit is repaired even if an assignment is known already."""
+_REPAIR_WORK = 100_000
+"""Op positions of all assignments that are repaired together."""
 _IMPROVE_WORK = 150_000
 """Op positions that improving with an op held may cost, over all ops and devices."""
 _LEAST_WORK = 400
@@ -33,15 +36,21 @@ _SIGHT = 60
 
 
 def flip_costs(
-    problem: Problem, judge: Judge, assignment: Sequence[int], others: Iterable[Sequence[int]] = ()
+    problem: Problem,
+    judge: Judge,
+    assignment: Sequence[int],
+    others: Iterable[Sequence[int]] = (),
+    *,
+    estimates_exceed_sums: bool = False,
 ) -> tuple[Mapping[int, int], ...]:
     """For each op: device → cost by which the op would have to be cheaper there, or more, for a better assignment than
     this one to have it there. Below 0 where a better one has been found as it is; without an entry where every
     assignment that was tried breaks a limit.
 
     judge: of the problem. assignment: keeps the limits. others: more assignments that are worth a try.
+    estimates_exceed_sums: the caller promises that no segment is estimated below the sum of its ops.
     """
-    search = _Flips(problem, judge, assignment)
+    search = _Flips(problem, judge, assignment, estimates_exceed_sums)
     for other in others:
         search.judged(other)
     for d in range(len(problem.devices)):
@@ -56,7 +65,7 @@ def flip_costs(
 class _Flips:
     """The least TRUE so far with each op on each device."""
 
-    def __init__(self, problem: Problem, judge: Judge, assignment: Sequence[int]) -> None:
+    def __init__(self, problem: Problem, judge: Judge, assignment: Sequence[int], estimates_exceed_sums: bool) -> None:
         self._problem = problem
         self._judge = judge
         self._choice = tuple(assignment)
@@ -66,11 +75,13 @@ class _Flips:
         self._least = np.full((len(assignment), len(problem.devices)), COST_LIMIT, np.int64)
         self._from: dict[tuple[int, int], tuple[int, ...]] = {}
         self._seen: set[tuple[int, ...]] = {self._choice}
-        cost = judge.cost(assignment)
-        self._sums = cost.ops + cost.copies
+        ops = int(problem.op_costs[self._rows, self._array].sum())
+        self._sums = ops + judge.cost(assignment).copies
         self._used = np.bincount(self._array, minlength=len(problem.devices)).tolist()
         self._segments: set[tuple[int, int]] = set()
         self._has_estimates = judge.has_estimates
+        self._is_bounded = estimates_exceed_sums or not judge.has_estimates
+        self._work = _REPAIR_WORK
         self._is_limited = any(is_limited(device.limits) for device in problem.devices)
         self.pairs = [(op, d) for op, domain in enumerate(problem.domains) for d in domain if d != assignment[op]]
 
@@ -149,15 +160,16 @@ class _Flips:
         moving = set(ops)
         changed = tuple(device if op in moving else d for op, d in enumerate(self._choice))
         if self._is_limited and not self._judge.keeps_limits(position, ops, device, moved):
-            if most >= COST_LIMIT or len(changed) <= _REPAIRED:
+            if self._work > 0 and (most >= COST_LIMIT or len(changed) <= _REPAIRED):
+                self._work -= len(changed)
                 self.judged(changed)
         else:
             self._count(changed, moved.total)
 
     def _floor(self, ops: Sequence[int], device: int) -> int:
         """What a move that leaves the sums as they are makes of TRUE at least: each used device launches once, and
-        nothing is streamed. Of estimates nothing is known."""
-        if self._has_estimates:
+        nothing is streamed. Of estimates that may be below the sums nothing is known."""
+        if not self._is_bounded:
             return -COST_LIMIT
         used = list(self._used)
         for op in ops:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from delegraph.core.abi.values import Limits, Link
 from delegraph.core.errors import DelegraphError, InternalError
+from delegraph.core.errors import NoEnergyModel as NoEnergyModel
 
 IntArray = npt.NDArray[np.int64]
 
@@ -43,27 +44,13 @@ class Unplaceable(DelegraphError):
         super().__init__(f"op {op}: expected {expected}, found {found}; {advice}")
 
 
-class NoEnergyModel(DelegraphError):
-    """Energy is to be least, but what some device needs is not known.
-
-    Example: ``objective energy: expected an energy cost for every candidate, found none for opencl:0; use latency``
-
-    Attributes: devices (ids of those without a figure).
-    """
-
-    def __init__(self, devices: tuple[str, ...]) -> None:
-        self.devices = devices
-        super().__init__(
-            "objective energy: expected an energy cost for every candidate, found none for "
-            f"{', '.join(device or 'core' for device in devices)}; use the objective latency, or leave these out"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class ProblemDevice:
     """A device. launch: cost of starting a segment. domain: devices of one memory domain copy for free. resource:
     devices of one resource don't run at the same time ("" stands for the id). is_beside: it runs while the caller goes
-    on. stream_bytes_per_s: of constants beyond the weight budget, 0 for streaming at no cost."""
+    on. stream_bytes_per_s: of constants beyond the weight budget, 0 for streaming at no cost. weight_cache_bytes: how
+    many constants stay on a device that says itself what a segment with more of them costs: where the search looks for
+    splits, and nothing that TRUE knows of."""
 
     id: str
     launch: int = 0
@@ -72,6 +59,13 @@ class ProblemDevice:
     limits: Limits = Limits()
     is_beside: bool = False
     stream_bytes_per_s: int = 0
+    weight_cache_bytes: int | None = None
+
+    @property
+    def room_bytes(self) -> int | None:
+        """Constants beyond which it has to stream each run; None where nothing is known of that."""
+        rooms = (self.limits.weight_budget_bytes, self.weight_cache_bytes)
+        return min((room for room in rooms if room is not None and self.stream_bytes_per_s), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +77,14 @@ class ProblemOp:
     costs: tuple[int | None, ...]
     weight_bytes: int = 0
     is_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SharedConstant:
+    """A constant that several ops read: each has it in its weight_bytes, but a device holds it once."""
+
+    readers: tuple[int, ...]
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Problem:
     """Devices in the user's order, ops in an order in which they can run, tensors, and ``order``: pairs of ops
     (earlier, later) that no tensor says, as state does. host: index of the device on whose memory the graph's inputs,
     outputs and state live; the CPU. under: devices that stand in for the host where it can't run an op, in order; the
-    reference device.
+    reference device. shared: constants of several ops.
 
     Must hold on entry: producers come before consumers, and earlier ops before later ones; costs are at least 0 and
     together below COST_LIMIT; the host and those under it have no limits.
@@ -167,6 +169,7 @@ class Problem:
     tensors: tuple[ProblemTensor, ...]
     order: tuple[tuple[int, int], ...] = ()
     under: tuple[int, ...] = ()
+    shared: tuple[SharedConstant, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.devices)
@@ -221,6 +224,12 @@ class Problem:
             for earlier in wait:
                 found[earlier].append(op)
         return tuple(map(tuple, found))
+
+    @cached_property
+    def edge_ops(self) -> frozenset[int]:
+        """The ops that read the graph's inputs or make its outputs."""
+        readers = {op for t in self.tensors if t.producer is None for op in t.consumers}
+        return frozenset(readers | {t.producer for t in self.tensors if t.producer is not None and t.is_output})
 
     @cached_property
     def binding(self) -> tuple[tuple[int, ...], ...]:
@@ -309,6 +318,29 @@ class Problem:
         return tuple(device.launch for device in self.devices)
 
     @cached_property
+    def rooms(self) -> dict[int, int]:
+        """Device → bytes of constants beyond which it streams, for those that may be given more."""
+        most = sum(op.weight_bytes for op in self.ops) - sum(c.size_bytes * (len(c.readers) - 1) for c in self.shared)
+        rooms = {d: device.room_bytes for d, device in enumerate(self.devices)}
+        return {d: room for d, room in rooms.items() if room is not None and room < most}
+
+    def held_bytes(self, assignment: Sequence[int], device: int) -> int:
+        """Constants on a device, each once."""
+        held = sum([op.weight_bytes for op, d in zip(self.ops, assignment, strict=True) if d == device])
+        for constant in self.shared:
+            held -= constant.size_bytes * max(0, sum([assignment[op] == device for op in constant.readers]) - 1)
+        return held
+
+    @cached_property
+    def weight_shares(self) -> IntArray:
+        """[n_ops] bytes of constants, shared ones divided among their readers."""
+        found = np.array([op.weight_bytes for op in self.ops], np.int64)
+        for constant in self.shared:
+            n = len(constant.readers)
+            found[list(constant.readers)] -= constant.size_bytes - constant.size_bytes // n
+        return found
+
+    @cached_property
     def core(self) -> int | None:
         """The device of core's own steps, if there is one."""
         return next((d for d, device in enumerate(self.devices) if device.id == CORE), None)
@@ -345,7 +377,7 @@ class Problem:
         return replace(
             self,
             devices=tuple(
-                replace(device, launch=launch or 0, stream_bytes_per_s=0)
+                replace(device, launch=launch or 0, stream_bytes_per_s=0, weight_cache_bytes=None)
                 for device, launch in zip(self.devices, costs.launches, strict=True)
             ),
             ops=tuple(

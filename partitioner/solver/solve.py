@@ -12,15 +12,22 @@ from fractions import Fraction
 
 from delegraph.core.errors import InvalidArgument
 from delegraph.partitioner.solver.candidates import Candidate, Search
+from delegraph.partitioner.solver.exact import exact
 from delegraph.partitioner.solver.ilp import Budget
-from delegraph.partitioner.solver.improve import improved, repaired
+from delegraph.partitioner.solver.improve import WORK, improved
 from delegraph.partitioner.solver.problem import COST_LIMIT, NEVER, Costs, NoEnergyModel, Problem, Unplaceable
+from delegraph.partitioner.solver.repair import fitted, repaired
+from delegraph.partitioner.solver.surrogate import surrogate_cost
 from delegraph.partitioner.solver.true_cost import Judge, Run, SegmentEstimate, TrueCost, concurrent_time
 
 WEIGHTS = (Fraction(0), Fraction(1, 2), Fraction(1), Fraction(2))
 """The λ that are tried."""
 IMPROVED = 2
 """How many of the best candidates are improved."""
+QUICK_WORK = WORK // 8
+"""Op positions that a quick search may schedule while improving the best one."""
+_ALONE = 8
+"""Segments of what a device can run that are tried alone, the longest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,16 @@ def solve(
     *,
     weights: Sequence[Fraction] = WEIGHTS,
     improve: bool = True,
+    is_quick: bool = False,
+    starts: Sequence[tuple[int, ...]] = (),
     estimates_exceed_sums: bool = False,
 ) -> Solution:
     """The best assignment that is found; the same for the same problem, byte for byte.
 
     objective: "latency", or "energy", which ``energy`` has the costs of. estimate: the devices' own estimates of
-    segments. weights, improve: for ablations. estimates_exceed_sums: the caller promises that no segment is estimated
-    below the sum of its ops' costs, so that what bounds the sums bounds TRUE.
+    segments. weights, improve: for ablations. is_quick: by one surrogate over all devices, a little worse perhaps.
+    starts: assignments that are worth a try, and that the solution is no worse than. estimates_exceed_sums: the caller
+    promises that no segment is estimated below the sum of its ops' costs, so that what bounds the sums bounds TRUE.
 
     Raises:
         InvalidArgument: another objective.
@@ -83,15 +93,31 @@ def solve(
         problem, estimate = problem.with_costs(energy), None
     judge = Judge(problem, estimate)
     ranked = _Ranking(judge)
-    search = Search(problem, weights, budget or Budget())
-    ranked.add(search.on_all())
     has_bound = estimate is None or estimates_exceed_sums
-    if not has_bound or ranked.least > search.bound:
+    weights = (Fraction(1),) if is_quick else weights
+    search = Search(problem, weights, budget or Budget(), proves=not is_quick)
+    ranked.add([_known(problem, start) for start in starts])
+    ranked.add(search.on_all())
+
+    def is_open() -> bool:
+        return not has_bound or ranked.least > search.bound
+
+    if is_open() and not is_quick:
         ranked.add(search.on_subsets(ranked.least if has_bound else NEVER))
-        if judge.may_stream:
-            ranked.add(_renamed(Search(_with_streaming(problem), weights, budget or Budget()).on_all()))
-    if improve and (not has_bound or ranked.least > search.bound):
-        ranked.improve(estimate is not None)
+    if is_open() and problem.rooms:
+        ranked.add(_priced(search, problem, weights, budget or Budget()))
+        ranked.fit()
+    if not has_bound:
+        ranked.add(_whole(problem, judge))
+    if is_open() and improve:
+        ranked.improve(estimate is not None, *((1, QUICK_WORK) if is_quick else (IMPROVED, WORK)))
+    bound = search.bound
+    if (is_open() and improve and not is_quick) or ranked.is_empty:
+        best = exact(judge, ranked.least, sums_are_floors=has_bound)
+        if best.assignment is not None:
+            ranked.add([replace(_known(problem, best.assignment), how="all assignments")])
+        if best.is_proven and not ranked.is_empty:
+            bound = ranked.least
     winner, cost, origin = ranked.best()
     alone = problem.cpu_alone
     return Solution(
@@ -101,18 +127,44 @@ def solve(
         concurrent_ns=concurrent_time(problem, cost.runs, estimate) + cost.streaming,
         surrogate_ns=origin.value,
         surrogate_bound_ns=origin.bound,
-        bound_ns=min(search.bound, cost.total) if has_bound else None,
+        bound_ns=min(bound, cost.total) if has_bound else None,
         cpu_alone_ns=None if alone is None else judge.cost(alone).total,
         how=origin.how,
         is_exact=origin.value == origin.bound,
     )
 
 
+def _known(problem: Problem, assignment: tuple[int, ...]) -> Candidate:
+    cost = surrogate_cost(problem, assignment, (0,) * len(problem.devices))
+    return Candidate(assignment, cost, cost, "what was known")
+
+
+def _whole(problem: Problem, judge: Judge) -> list[Candidate]:
+    """All that a device can run on that device, then each segment of that alone: what devices estimate as one may be
+    less than any sum of ops lets expect."""
+    found: list[tuple[int, ...]] = []
+    elsewhere = [min((int(problem.op_costs[op, d]), d) for d in domain)[1] for op, domain in enumerate(problem.domains)]
+    rest = elsewhere if problem.cpu_alone is None else problem.cpu_alone
+    for d in range(len(problem.devices)):
+        able = [d in domain for domain in problem.domains]
+        if d != problem.host and any(able):
+            found.append(tuple(d if can else other for can, other in zip(able, rest, strict=True)))
+            runs = sorted((run[1] for run in judge.runs(found[-1]) if run[0] == d), key=len, reverse=True)
+            for ops in runs[:_ALONE] if len(runs) > 1 else []:
+                found.append(tuple(d if op in ops else other for op, other in enumerate(rest)))
+    return [replace(_known(problem, assignment), how="whole segments") for assignment in found]
+
+
+def _priced(search: Search, problem: Problem, weights: Sequence[Fraction], budget: Budget) -> list[Candidate]:
+    """Minima where constants cost something; of wide graphs at the full price alone."""
+    if not search.is_wide:
+        return search.with_prices()
+    return _renamed(Search(_with_streaming(problem), weights, budget).on_all())
+
+
 def _with_streaming(problem: Problem) -> Problem:
     """The problem with every constant charged as if it were beyond the weight budget: what a crowded device costs."""
-    rates = [
-        device.stream_bytes_per_s if device.limits.weight_budget_bytes is not None else 0 for device in problem.devices
-    ]
+    rates = [device.stream_bytes_per_s if d in problem.rooms else 0 for d, device in enumerate(problem.devices)]
     ops = [
         tuple(
             None if cost is None else cost + (op.weight_bytes * 1_000_000_000 // rate if rate else 0)
@@ -137,6 +189,10 @@ class _Ranking:
         self._refusal: Unplaceable | None = None
 
     @property
+    def is_empty(self) -> bool:
+        return not self._found
+
+    @property
     def least(self) -> int:
         """The least TRUE so far."""
         return min((cost.total for cost, _ in self._found.values()), default=COST_LIMIT)
@@ -153,6 +209,13 @@ class _Ranking:
                 continue
             self._put(assignment, candidate)
 
+    def fit(self) -> None:
+        """Adds the candidates with what a device has no room for taken from it."""
+        for assignment in self._sorted():
+            origin = self._found[assignment][1]
+            how = f"{origin.how}, as much as there is room for"
+            self.add([replace(origin, assignment=some, how=how) for some in fitted(self._judge, assignment)])
+
     def _put(self, assignment: tuple[int, ...], candidate: Candidate) -> None:
         if assignment not in self._found:
             self._found[assignment] = self._judge.cost(assignment), candidate
@@ -162,10 +225,10 @@ class _Ranking:
         found = self._found
         return sorted(found, key=lambda a: (found[a][0].total, found[a][0].n_segments, a))
 
-    def improve(self, has_estimates: bool) -> None:
-        for assignment in self._sorted()[:IMPROVED]:
+    def improve(self, has_estimates: bool, most: int, work: int) -> None:
+        for assignment in self._sorted()[:most]:
             origin = self._found[assignment][1]
-            better = improved(self._judge, assignment, has_estimates)
+            better = improved(self._judge, assignment, has_estimates, work)
             self._put(better, replace(origin, how=f"{origin.how}, improved"))
 
     def best(self) -> tuple[tuple[int, ...], TrueCost, Candidate]:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from delegraph.partitioner.solver.elimination import TABLE_LIMIT, Factor, eliminate, elimination_order
 from delegraph.partitioner.solver.problem import COST_LIMIT, NEVER, Group, IntArray, Problem
@@ -23,11 +24,13 @@ from delegraph.partitioner.solver.problem import COST_LIMIT, NEVER, Group, IntAr
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Which costs are minimised. entries: per device, what a tensor's entry costs beside the copy (λ·launch).
-    path: per device, what an entry costs along the problem's longest path alone. allowed: per device."""
+    path: per device, what an entry costs along the problem's longest path alone. allowed: per device. prices: per
+    device, what a byte of constants costs beside the ops (empty: nothing)."""
 
     entries: tuple[int, ...]
     path: tuple[int, ...]
     allowed: tuple[bool, ...]
+    prices: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,19 +192,24 @@ class Surrogate:
         entries = np.array([s.entries for s in settings], np.int64)
         path = np.array([s.path for s in settings], np.int64)
         barred = np.where(np.array([s.allowed for s in settings], bool), 0, COST_LIMIT)
-        found = self._op_factors(barred)
+        n = len(self.problem.devices)
+        prices = np.array([s.prices or (0.0,) * n for s in settings])
+        found = self._op_factors(barred, prices)
         found += self._group_factors(entries)
         if path.any():
             found += self._path_factors(path)
         found += self._order_factors()
         return found
 
-    def _op_factors(self, barred: IntArray) -> list[Factor]:
-        costs = self.problem.op_costs
+    def _op_factors(self, barred: IntArray, prices: npt.NDArray[np.float64]) -> list[Factor]:
+        costs, weights = self.problem.op_costs, self.problem.weight_shares if prices.any() else None
         found, constant = [], np.zeros(len(barred), np.int64)
         for op, domain in enumerate(self.domains):
             if op in self._variable:
-                found.append(Factor((self._variable[op],), costs[op, list(domain)] + barred[:, list(domain)]))
+                table = costs[op, list(domain)] + barred[:, list(domain)]
+                if weights is not None:
+                    table += (weights[op] * prices[:, list(domain)]).astype(np.int64)
+                found.append(Factor((self._variable[op],), table))
             else:
                 constant = np.minimum(constant + costs[op, domain[0]] + barred[:, domain[0]], NEVER)
         return [*found, Factor((), constant)]

@@ -24,6 +24,9 @@ Run = tuple[int, tuple[int, ...]]
 """(device, ops) of one segment."""
 
 
+_CALLER = ""
+"""The resource of the caller's thread."""
+
 Tables = tuple[
     list[list[int]], list[list[list[int]]], list[list[int]], list[list[int]], list[tuple[int, tuple[int, ...], bool]]
 ]
@@ -97,11 +100,14 @@ class Judge:
             for op in consumers:
                 self._read[op].append(index)
         self._weights = [op.weight_bytes for op in problem.ops]
-        limits = [device.limits.weight_budget_bytes for device in problem.devices]
-        self._limited = [
+        self._shared_of: dict[int, list[int]] = {}
+        for index, constant in enumerate(problem.shared):
+            for op in constant.readers:
+                self._shared_of.setdefault(op, []).append(index)
+        self._streaming_devices = [
             (d, budget, problem.devices[d].stream_bytes_per_s)
-            for d, budget in enumerate(limits)
-            if budget is not None and problem.devices[d].stream_bytes_per_s and sum(self._weights) > budget
+            for d in problem.rooms
+            if (budget := problem.devices[d].limits.weight_budget_bytes) is not None
         ]
 
     @property
@@ -115,7 +121,7 @@ class Judge:
     @property
     def may_stream(self) -> bool:
         """Whether some device's weight budget can be exceeded at all."""
-        return bool(self._limited)
+        return bool(self._streaming_devices)
 
     def runs(self, assignment: Sequence[int]) -> list[Run]:
         """The segments."""
@@ -235,12 +241,26 @@ class Judge:
 
     def _streaming_change(self, position: Position, ops: Sequence[int], device: int) -> int:
         change = 0
-        for d, budget, bytes_per_s in self._limited:
+        for d, budget, bytes_per_s in self._streaming_devices:
             before = position.held[d]
-            moved = sum(self._weights[op] for op in ops if position.assignment[op] != device)
-            leaves = sum(self._weights[op] for op in ops if position.assignment[op] == d)
-            after = before + moved if d == device else before - leaves
+            after = before + self.held_change(position.assignment, ops, device, d)
             change += _streamed(after, budget, bytes_per_s) - _streamed(before, budget, bytes_per_s)
+        return change
+
+    def held_change(self, assignment: Sequence[int], ops: Sequence[int], device: int, holder: int) -> int:
+        """How many more bytes of constants ``holder`` holds if ``ops`` go to ``device``."""
+        change = 0
+        shared: set[int] = set()
+        for op in ops:
+            was, will = assignment[op] == holder, device == holder
+            if was != will:
+                change += self._weights[op] if will else -self._weights[op]
+                shared.update(self._shared_of.get(op, ()))
+        for index in shared:
+            constant = self.problem.shared[index]
+            before = sum([assignment[op] == holder for op in constant.readers])
+            after = sum([(device if op in ops else assignment[op]) == holder for op in constant.readers])
+            change -= constant.size_bytes * (max(0, after - 1) - max(0, before - 1))
         return change
 
     def beside(self, op: int) -> set[int]:
@@ -255,21 +275,20 @@ class Judge:
 
     def streaming(self, assignment: Sequence[int]) -> int:
         """Cost of moving the constants beyond the devices' weight budgets, each run."""
-        return sum(self._streaming_of(assignment).values()) if self._limited else 0
+        return sum(self._streaming_of(assignment).values()) if self._streaming_devices else 0
 
     def _streaming_of(self, assignment: Sequence[int]) -> dict[int, int]:
         """Device → cost, of those whose budget is exceeded."""
         held = self.held(assignment)
         return {
-            d: _streamed(held[d], budget, bytes_per_s) for d, budget, bytes_per_s in self._limited if held[d] > budget
+            d: _streamed(held[d], budget, bytes_per_s)
+            for d, budget, bytes_per_s in self._streaming_devices
+            if held[d] > budget
         }
 
     def held(self, assignment: Sequence[int]) -> dict[int, int]:
-        """Bytes of constants on each device whose budget can be exceeded."""
-        return {
-            limited: sum(size for size, device in zip(self._weights, assignment, strict=True) if device == limited)
-            for limited, _, _ in self._limited
-        }
+        """Bytes of constants on each device that may get more than it has room for."""
+        return {d: self.problem.held_bytes(assignment, d) for d in self.problem.rooms}
 
     def broken_limit(self, assignment: Sequence[int], runs: Sequence[Run]) -> Run | None:
         """A segment that its device's limits forbid, or None: the smallest of those that are too many, one that is too
@@ -289,10 +308,10 @@ class Judge:
             if small is not None:
                 return small
             if limits.max_segments is not None and len(own) > limits.max_segments:
-                return min(own, key=lambda run: (self._weight(run), run[1]))
+                return min(own, key=lambda run: (self.worth(run), run[1]))
         return None
 
-    def _weight(self, run: Run) -> int:
+    def worth(self, run: Run) -> int:
         """What the segment is worth: how much more its ops cost on the host."""
         host = self.problem.host
         return sum(min(self._costs[op][host], COST_LIMIT) - self._costs[op][run[0]] for op in run[1])
@@ -395,7 +414,8 @@ def _streamed(held: int, budget: int, bytes_per_s: int) -> int:
 
 def concurrent_time(problem: Problem, runs: Sequence[Run], estimate: SegmentEstimate | None = None) -> int:
     """When the last output is on the host if different resources work side by side: list scheduling in the runs'
-    order. A segment starts when its resource is free and its operands are there; copies wait for nobody."""
+    order. What does not run beside the caller takes turns on the caller's thread. A segment starts when its resource is
+    free and its operands are there; copies wait for nobody."""
     assignment = {op: device for device, ops in runs for op in ops}
     inputs: list[list[int]] = [[] for _ in problem.ops]
     for index, tensor in enumerate(problem.tensors):
@@ -406,10 +426,8 @@ def concurrent_time(problem: Problem, runs: Sequence[Run], estimate: SegmentEsti
     free: dict[str, int] = {}
     for device, ops in runs:
         info = problem.devices[device]
-        resource = (
-            info.resource or info.id or problem.devices[problem.host].resource or problem.devices[problem.host].id
-        )
-        start = free.get(resource, 0)
+        held = {info.resource or info.id} if info.is_beside else {info.resource or _CALLER, _CALLER}
+        start = max(free.get(resource, 0) for resource in held)
         inside = set(ops)
         for op in ops:
             start = max([start, *(done[earlier] for earlier in problem.before[op] if earlier not in inside)])
@@ -422,7 +440,7 @@ def concurrent_time(problem: Problem, runs: Sequence[Run], estimate: SegmentEsti
         if cost is None:
             cost = sum(int(problem.op_costs[op, device]) for op in ops)
         end = start + info.launch + cost
-        free[resource] = end
+        free |= dict.fromkeys(held, end)
         done |= dict.fromkeys(ops, end)
     ends = [*done.values(), 0]
     for index, tensor in enumerate(problem.tensors):

@@ -71,6 +71,11 @@ class Receipt:
     compilations: int
     events: tuple[FallbackEvent, ...]
 
+    def __repr__(self) -> str:
+        where = ", ".join(f"{device} ({n} segment{'s' * (n > 1)})" for device, n in self.devices.items())
+        found = f"{self.runs} run{'s' * (self.runs != 1)} in {self.seconds:.4g} s on {where or 'nothing'}"
+        return f"<Receipt: {found}, {self.compilations} compiled, {len(self.events)} fallbacks>"
+
     @property
     def devices(self) -> dict[str, int]:
         """Device → how many segments it has; "core" for host steps."""

@@ -14,21 +14,34 @@ from typing import TYPE_CHECKING
 
 from delegraph.core.abi.values import DeviceInfo, Estimate, GraphView
 from delegraph.core.devices.rules.operands import data_inputs
-from delegraph.core.devices.values import Cpu
+from delegraph.core.devices.values import Cpu, Energy, Profile
 from delegraph.core.errors import InvalidArgument
 from delegraph.core.ops.opdef import Node
 from delegraph.core.ops.registry import find
 from delegraph.core.runtime.border import DeviceSlot
 from delegraph.cutting import segment_of
-from delegraph.partitioner.assignment import SegmentEstimates
 from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
-from delegraph.partitioner.work import CPU_DEVICES, GraphWork
+from delegraph.partitioner.work import CPU_DEVICES, GraphWork, SegmentEstimates
 from delegraph.request import HOST, Say
 
 if TYPE_CHECKING:
     from delegraph.core.devices.timing import TimingBook
 
 _SOURCES = {"measured": "measured", "estimate": "device", "roofline": "roofline"}
+
+
+_MEMORIES = 16
+"""Graphs in some shapes of which it is remembered what was answered."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """What devices said of these nodes, for they say the same each time. columns: (device, the positions that it was
+    asked about) → its costs; segments: (device, ops) → its own estimate, None where it had none."""
+
+    nodes: Sequence[Node]
+    columns: dict[tuple[str, tuple[int, ...]], tuple[DeviceCosts, Sequence[Cost | None]]] = field(default_factory=dict)
+    segments: dict[tuple[str, tuple[int, ...]], int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +55,7 @@ class Costing:
     given: CostTable | None = None
     say: Say = field(default=lambda _: None)
     asked: dict[tuple[int, str, tuple[int, ...]], int] = field(default_factory=dict)
+    _memories: list[_Memory] = field(default_factory=list)
 
     def table(self, work: GraphWork) -> CostTable:
         """The costs of the ops of ``work`` on the devices that any of them may go to, and on the CPU.
@@ -56,14 +70,35 @@ class Costing:
         devices = {name: _device(slot.info) for name, slot in self.slots.items()}
         columns: dict[str, Sequence[Cost | None]] = {}
         for name in used:
-            slot = self.slots[name]
-            found = self._of_cpu(slot, view) if self._is_modelled_cpu(name) else self._of(slot, view, work)
-            devices[name], columns[name] = found
-        devices = {
-            name: replace(device, estimates_segments=self._estimates_segments(name)) for name, device in devices.items()
-        }
+            devices[name], columns[name] = self._remembered(name, view, work)
+        devices = {name: self._with_segments(name, device) for name, device in devices.items()}
         rows = [self._row(work, position, node, columns) for position, node in enumerate(work.nodes)]
         return CostTable(self.machine, tuple(devices.values()), tuple(rows), self.fallbacks)
+
+    def _memory(self, work: GraphWork) -> _Memory:
+        for memory in self._memories:
+            if memory.nodes is work.nodes:
+                return memory
+        memory = _Memory(work.nodes)
+        self._memories[:] = [*self._memories[1 - _MEMORIES :], memory]
+        return memory
+
+    def _remembered(self, name: str, view: GraphView, work: GraphWork) -> tuple[DeviceCosts, Sequence[Cost | None]]:
+        """What ops cost on the device, as it said before or says now."""
+        slot, columns = self.slots[name], self._memory(work).columns
+        if self._is_modelled_cpu(name):
+            if (name, ()) not in columns:
+                columns[name, ()] = self._of_cpu(slot, view)
+            return columns[name, ()]
+        answers = zip(work.asked[name], work.answers[name], strict=True)
+        own = (
+            ()
+            if _profile(slot) is not None
+            else tuple(p for p, (asked, a) in enumerate(answers) if asked.runs or a.runs)
+        )
+        if (name, own) not in columns:
+            columns[name, own] = self._of(slot, view, work)
+        return columns[name, own]
 
     def _used(self, work: GraphWork) -> list[str]:
         """Devices that some op may go to, whatever the wishes, and those that make up the CPU alone."""
@@ -95,14 +130,10 @@ class Costing:
         that it takes ran together."""
         info = slot.info
         estimates = slot.estimate(view)
-        if info.is_virtual:
-            from delegraph.core.devices.locate import profile_of
-
-            profile = profile_of(info)
-            energy = None if profile is None else profile.energy
-            if profile is not None:
-                costs = [None if e is None else _estimated(e, has_energy=energy is not None) for e in estimates]
-                return _device(info, None if energy is None else energy.byte_pj), costs
+        if (profile := _profile(slot)) is not None:
+            energy = profile.energy
+            costs = [None if e is None else _estimated(e, has_energy=energy is not None) for e in estimates]
+            return _with_energy(_device(info), energy), costs
         from delegraph.core.devices.timing import predicted_ops
         from delegraph.storage import kept_costs, measured_costs
 
@@ -124,7 +155,9 @@ class Costing:
         cpu = None if machine is None else machine.cpu
         if cpu is None:
             raise InvalidArgument(f"machine {self.machine}", "figures of its CPU", "none", "add them to devices.yaml")
-        return DeviceCosts(slot.id, source="roofline"), [cpu_cost(cpu, node) for node in view.nodes]
+        return DeviceCosts(slot.id, source="roofline", power_w=cpu.power_w), [
+            cpu_cost(cpu, node) for node in view.nodes
+        ]
 
     def estimates(self, work: GraphWork, table: CostTable) -> tuple[SegmentEstimates | None, bool]:
         """The devices' own estimates of segments, if any has one; and whether none is below the sum of its ops."""
@@ -134,19 +167,43 @@ class Costing:
         if not able:
             return None, True
 
+        known = self._memory(work).segments
+
         def estimate(device: str, nodes: Sequence[Node]) -> int | None:
             if device not in able:
                 return None
-            found = self.slots[device].estimate_segment(segment_of(work, nodes))
-            if found is None:
-                return None
-            self.asked[work.graph.index, device, tuple(node.op.index for node in nodes)] = found.time_ns
-            return found.time_ns
+            key = device, tuple([node.op.index for node in nodes])
+            if key not in known:
+                found = self.slots[device].estimate_segment(segment_of(work, nodes))
+                known[key] = None if found is None else found.time_ns
+                if found is not None:
+                    self.asked[work.graph.index, *key] = found.time_ns
+            return known[key]
 
         return estimate, _exceed(table)
 
-    def _estimates_segments(self, device: str) -> bool:
-        return device in self.slots and not self._is_modelled_cpu(device) and self.slots[device].estimates_segments
+    def _with_segments(self, name: str, device: DeviceCosts) -> DeviceCosts:
+        """With whether it has to be asked about segments. Of an emulated device that is known: they are the sum of
+        their ops, or more where it has to fetch constants that its cache has no room for."""
+        if name not in self.slots or self._is_modelled_cpu(name):
+            return device
+        slot = self.slots[name]
+        if (profile := _profile(slot)) is not None:
+            cache, rate = profile.weight_cache_bytes, profile.weights_bytes_per_s
+            if not cache or not rate:
+                return device
+            rate = device.stream_bytes_per_s or math.ceil(rate)
+            device = replace(device, weight_cache_bytes=cache, stream_bytes_per_s=rate)
+        return replace(device, estimates_segments=slot.estimates_segments)
+
+
+def _profile(slot: DeviceSlot) -> Profile | None:
+    """The model behind an emulated device."""
+    if not slot.info.is_virtual:
+        return None
+    from delegraph.core.devices.locate import profile_of
+
+    return profile_of(slot.info)
 
 
 def fitting(table: CostTable, work: GraphWork) -> CostTable:
@@ -175,8 +232,9 @@ def replayed(table: CostTable, graph: int) -> tuple[SegmentEstimates | None, boo
 
 
 def _exceed(table: CostTable) -> bool:
-    """Whether what devices say of segments is no less than the sum of their ops: so where both are their own words."""
-    return all(device.source != "measured" for device in table.devices if device.estimates_segments)
+    """Whether what devices say of segments is no less than the sum of their ops: so in the models that are known, while
+    a stranger's device may fuse its ops, which is why it is asked."""
+    return all(device.weight_cache_bytes is not None for device in table.devices if device.estimates_segments)
 
 
 def cpu_cost(cpu: Cpu, node: Node) -> Cost:
@@ -198,7 +256,14 @@ def _estimated(estimate: Estimate, *, has_energy: bool) -> Cost:
     return Cost(estimate.time_ns, "device", estimate.energy_nj if has_energy else None)
 
 
-def _device(info: DeviceInfo, byte_pj: float | None = None) -> DeviceCosts:
+def _with_energy(device: DeviceCosts, energy: Energy | None) -> DeviceCosts:
+    """With what starts and copies take: of bytes whose energy nobody publishes, what the device draws meanwhile."""
+    if energy is None:
+        return device
+    return replace(device, byte_pj=energy.byte_pj or None, power_w=energy.power_w)
+
+
+def _device(info: DeviceInfo) -> DeviceCosts:
     """What the device says of itself."""
     return DeviceCosts(
         info.id,
@@ -210,7 +275,6 @@ def _device(info: DeviceInfo, byte_pj: float | None = None) -> DeviceCosts:
         info.may_hang,
         info.limits,
         info.to_device.bytes_per_s if info.limits.weight_budget_bytes is not None else 0,
-        byte_pj,
     )
 
 

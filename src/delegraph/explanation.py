@@ -5,12 +5,13 @@ It needs no device that computes: machines that are absent, edited profiles and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from delegraph import registry
-from delegraph.core.abi.values import SUPPORTED, Cut, Segment, Support
+from delegraph.core.abi.values import SUPPORTED, Cut, Segment, Support, Verdict
 from delegraph.core.devices.capability import Capability
 from delegraph.core.devices.locate import profile_of
 from delegraph.core.devices.rules.operands import feature_maps
@@ -21,21 +22,27 @@ from delegraph.core.ops.opdef import Node, TensorSpec
 from delegraph.core.runtime.plan import Cuts, infer
 from delegraph.core.runtime.runner import Runners
 from delegraph.cutting import segments_of
+from delegraph.partitioner.assignment import judge_of
 from delegraph.partitioner.costs import CostTable, DeviceCosts, OpCosts, SegmentEstimate
 from delegraph.partitioner.placement import Placement
 from delegraph.partitioner.placement_text import amount
-from delegraph.partitioner.reasons import Changes, change_of, is_rounding
+from delegraph.partitioner.reasons import Tried, change_of, is_rounding
 from delegraph.partitioner.solver.flips import flip_costs
-from delegraph.partitioner.solver.true_cost import Judge
-from delegraph.partitioner.work import CPU_DEVICES, FAST, Decision
+from delegraph.partitioner.work import CPU, CPU_DEVICES, EXACT, EXCLUDED, FAST, Decision, GraphWork
 from delegraph.placer import Placer
-from delegraph.record import placement_of
+from delegraph.record import placement_of, predictions
 from delegraph.request import HOST, Request, Say, Wishes, replayed, resolved
 
 NUMERICS = "numerics"
 """The rule of a lever: results have to be exact."""
+DTYPES = "dtypes"
+"""That of the types that a device computes in, whatever the operator."""
+MUCH = 10
+"""A gain of one in this many parts comes first in what is said."""
 LEVERS = 12
 """How many rules are tried for what lifting one would gain: those that keep most ops away."""
+ALONE = 12
+"""How many pins and exclusions are lifted one by one to see where the op goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,9 @@ class Explanation:
     def __str__(self) -> str:
         return str(self.placement)
 
+    def __repr__(self) -> str:
+        return repr(self.placement).replace("<Placement of", "<Explanation of", 1)
+
     def to_json(self) -> dict[str, Any]:
         """The placement's JSON, with the levers."""
         return self.placement.to_json() | {"levers": [lever.to_json() for lever in self.levers]}
@@ -91,7 +101,8 @@ def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> E
     if measure and not replays:
         _measure(stages, request, say)
         stages, waiting, notes = _stages(graphs, placer)
-    changes: dict[int, Changes] = {i: _changes(decision) for i, decision in enumerate(stages)}
+    tried = _Trials(graphs, stages, placer, waiting)
+    levers = tried.levers()
     placement = placement_of(
         graphs,
         stages,
@@ -100,13 +111,12 @@ def explained(graphs: GraphSet, wishes: Wishes, *, measure: bool, say: Say) -> E
         devices=placer.devices,
         unavailable=request.unavailable,
         measured={},
-        changes=changes,
+        tried=tried.found(),
         waiting=waiting,
     )
-    levers = _levers(stages, placer)
-    notes = [*placement.notes, *notes, *_numerics(levers, request)]
+    headline, more = _numerics(placement, levers, request)
     return Explanation(
-        replace(placement, notes=tuple(notes)),
+        replace(placement, headline=headline or placement.headline, notes=(*placement.notes, *notes, *more)),
         _table(stages, placer),
         levers,
         tuple(found for stage in stages for found in segments_of(stage.work, stage.cuts)),
@@ -161,16 +171,6 @@ def _called_inputs(graphs: GraphSet, node: Node, option: str, called: int) -> di
     return {i: spec_of(graph.tensors[i], shape) for i, shape in zip(graph.inputs, shapes, strict=False)}
 
 
-def _changes(decision: Decision) -> Changes:
-    """(position, device) → how much less the op would have to cost there: a tie would not move it."""
-    assignment = decision.assignment
-    if assignment.problem is None or decision.is_given or assignment.is_forced:
-        return {}
-    ids = [device.id for device in assignment.problem.devices]
-    found = flip_costs(assignment.problem, Judge(assignment.problem), assignment.positions())
-    return {(op, ids[d]): max(0, less) + 1 for op, by_device in enumerate(found) for d, less in by_device.items()}
-
-
 def _measure(stages: Sequence[Decision], request: Request, say: Say) -> None:
     """Times the ops on the real devices that take them."""
     from delegraph.core.abi.values import GraphView
@@ -190,49 +190,236 @@ def _measure(stages: Sequence[Decision], request: Request, say: Say) -> None:
 # --- what would change it
 
 
-def _levers(stages: Sequence[Decision], placer: Placer) -> tuple[Lever, ...]:
-    """Each rule that keeps ops off a named device, with the prediction if it did not."""
-    request = placer.request
-    devices = [
-        d for d in request.named if request.machine == HOST or d not in CPU_DEVICES
-    ]  # a modelled CPU has no rules
-    groups: dict[tuple[str, str], list[tuple[Decision, int, Support]]] = {}
-    for stage in stages:
-        for device, answers in stage.work.answers.items():
-            for position, answer in enumerate(answers):
-                is_core = stage.work.nodes[position].op.index in stage.work.host
-                if device in devices and not answer.runs and not is_core:
-                    rule = NUMERICS if _is_rounding(stage, device, position) else answer.constraint
-                    groups.setdefault((device, rule), []).append((stage, position, answer))
-    is_known = all(_total(stage) is not None for stage in stages)
-    now = sum(_total(stage) or 0 for stage in stages)
-    found = []
-    together: dict[str, int | None] = {}  # other rounding is allowed on all devices or on none
-    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    for place, ((device, rule), members) in enumerate(ranked):
-        total = None
-        if rule in together:
-            total = together[rule]
-        elif is_known and (place < LEVERS or rule == NUMERICS):
-            total = _without(stages, placer, device, rule)
-        if rule == NUMERICS:
-            together[rule] = total
-        first = members[0][2]
-        advice = change_of(first)
-        if rule != NUMERICS and all(_rounds_too(stage, p, placer, device) for stage, p, _ in members):
-            advice = "; ".join(filter(None, [advice, FAST]))
-        found.append(
-            Lever(
-                device,
-                rule,
-                first.reason,
-                advice,
-                tuple((stage.work.graph.index, stage.work.nodes[p].op.index) for stage, p, _ in members),
-                total,
-                None if total is None else max(0, now - total),
+Stages = Sequence[Decision]
+Refused = tuple[int, int, Support]
+"""(position of a decision, position of a node, the answer) of an op that a device does not take."""
+
+
+class _Trials:
+    """What is tried to bring ops elsewhere: each rule lifted, each device named, each pin and exclusion taken back, and
+    costs lowered. Only what has been tried is said."""
+
+    def __init__(self, graphs: GraphSet, stages: Stages, placer: Placer, waiting: Collection[tuple[int, int]]) -> None:
+        self._graphs = graphs
+        self._stages = stages
+        self._placer = placer
+        all_ops = {(graph.index, op.index) for graph in graphs.graphs for op in graph.ops}
+        self._placed = all_ops.difference(waiting)
+        entries = dict.fromkeys([0, *(signature.graph for signature in graphs.signatures.values())])
+        self._reach = {entry: _reached(graphs, entry) for entry in entries}
+        self._now = self._totals(stages)
+        self._ends: list[dict[tuple[int, str], str]] = [{} for _ in stages]
+
+    def found(self) -> dict[int, Tried]:
+        """For each decision. After the levers, whose trials count."""
+        self._name()
+        self._take_back()
+        return {i: Tried(_less(stage), self._ends[i]) for i, stage in enumerate(self._stages)}
+
+    def _totals(self, stages: Stages) -> Mapping[int, int]:
+        """What a run of each graph is predicted to take, with the graphs that it calls; of those of which that is
+        known."""
+        return {p.graph: p.total_ns for p in predictions(self._graphs, stages, self._placed)}
+
+    def _entry(self, members: Sequence[Refused]) -> int:
+        """The graph whose runs a rule slows down: the main one, or the first signature's that leads to its ops."""
+        own = {self._stages[i].work.graph.index for i, _, _ in members}
+        return next((entry for entry, reached in self._reach.items() if own & reached), 0)
+
+    def levers(self) -> tuple[Lever, ...]:
+        """Each rule that keeps ops off a named device, with the prediction if it did not."""
+        groups = self._rules()
+        found = []
+        together: dict[str, Mapping[int, int]] = {}  # other rounding is allowed on all devices or on none
+        ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+        for place, ((device, rule), members) in enumerate(ranked):
+            if rule in together:
+                totals = together[rule]
+            else:
+                totals = self._without(device, rule) if place < LEVERS or rule == NUMERICS else {}
+            if rule == NUMERICS:
+                together[rule] = totals
+            entry = self._entry(members)
+            now, total = self._now.get(entry), totals.get(entry)
+            first = members[0][2]
+            advice = change_of(first)
+            if rule != NUMERICS and all(self._rounds_too(i, p, device) for i, p, _ in members):
+                advice = "; ".join(filter(None, [advice, FAST]))
+            found.append(
+                Lever(
+                    device,
+                    rule,
+                    _of_types([answer for _, _, answer in members]) if rule == DTYPES else first.reason,
+                    advice,
+                    tuple(self._op(i, p) for i, p, _ in members),
+                    total,
+                    None if total is None or now is None else max(0, now - total),
+                )
             )
-        )
-    return tuple(sorted(found, key=lambda lever: -(lever.saves_ns or 0)))
+        return tuple(sorted(found, key=lambda lever: -(lever.saves_ns or 0)))
+
+    def _rules(self) -> dict[tuple[str, str], list[Refused]]:
+        """(device, rule) → what it keeps away."""
+        request = self._placer.request
+        devices = [
+            d for d in request.named if request.machine == HOST or d not in CPU_DEVICES
+        ]  # a modelled CPU has no rules
+        groups: dict[tuple[str, str], list[Refused]] = {}
+        for i, stage in enumerate(self._stages):
+            for device, answers in stage.work.answers.items():
+                for position, answer in enumerate(answers):
+                    is_core = stage.work.nodes[position].op.index in stage.work.host
+                    if device in devices and not answer.runs and not is_core:
+                        groups.setdefault((device, _rule(stage, device, position)), []).append((i, position, answer))
+        return groups
+
+    def _op(self, stage: int, position: int) -> tuple[int, int]:
+        work = self._stages[stage].work
+        return work.graph.index, work.nodes[position].op.index
+
+    def _rounds_too(self, stage: int, position: int, device: str) -> bool:
+        return _rounds_too(self._stages[stage], position, self._placer, device)
+
+    def _without(self, device: str, rule: str) -> Mapping[int, int]:
+        """What the graphs are predicted to take if the device did not have that rule; nothing where that would change
+        nothing, or can't be told."""
+        is_weighed = all(stage.assignment.problem is not None and not stage.is_given for stage in self._stages)
+        if not is_weighed or not (self._now or rule == NUMERICS):
+            return {}
+        stages, is_lifted = list(self._stages), False
+        ends: list[tuple[int, int, str]] = []
+        for i, stage in enumerate(self._stages):
+            answers = {name: list(found) for name, found in stage.work.answers.items()}
+            lifted = []
+            for name, found in answers.items():
+                for position in range(len(found)):
+                    answer = self._lifted(i, name, position, rule) if rule == NUMERICS or name == device else None
+                    if answer is not None:
+                        found[position] = answer
+                        lifted.append((position, name))
+            if not lifted:
+                continue
+            ops = [(stage.work.nodes[position].op.index, name) for position, name in lifted]
+            work = replace(stage.work, answers=answers)
+            other = self._placer.what_if(work, ops, is_thorough=rule == NUMERICS)
+            if other is None:
+                return {}
+            stages[i], is_lifted = other, True
+            ends += [(i, position, name) for position, name in lifted]
+        if rule == NUMERICS:  # what refused ops would cost is not in the table, from which the record has to follow
+            for i, position, name in ends:
+                self._ends[i][position, name] = stages[i].assignment.devices[position]
+        return self._totals(stages) if is_lifted else {}
+
+    def _lifted(self, stage: int, device: str, position: int, rule: str) -> Support | None:
+        """What a device would answer without the rule, None where that would be as it is."""
+        decision = self._stages[stage]
+        answer = decision.work.answers[device][position]
+        if answer.runs or decision.work.nodes[position].op.index in decision.work.host:
+            return None
+        if rule == NUMERICS:
+            return decision.work.asked[device][position] if _is_rounding(decision, device, position) else None
+        if _rule(decision, device, position) != rule or self._rounds_too(stage, position, device):
+            return None
+        return self._own(decision, device, position) if rule == EXCLUDED else SUPPORTED
+
+    def _own(self, decision: Decision, device: str, position: int) -> Support | None:
+        """The device's own answer, where it takes the op with the numerics that were asked for."""
+        asked = decision.work.asked[device][position]
+        is_exact = self._placer.request.numerics == "exact"
+        return asked if asked.runs and not (is_exact and asked.verdict is Verdict.DEVIATES) else None
+
+    def _name(self) -> None:
+        """Where ops go if a device that nobody named were named, too."""
+        request = self._placer.request
+        for device in self._placer.devices:
+            if device in request.named or device != CPU:
+                continue
+            for i, stage in enumerate(self._stages):
+                other = self._instead(stage, replace(stage.work, named=(*stage.work.named, device)))
+                if other is not None:
+                    held = {p for p, node in enumerate(stage.work.nodes) if node.op.index in stage.work.pins}
+                    taken = {p for p, answer in enumerate(stage.work.answers[device]) if answer.runs}
+                    self._ends[i] |= {(p, device): other[p] for p in taken - held}
+
+    def _take_back(self) -> None:
+        """Where ops go without their pins and exclusions, one by one."""
+        left = ALONE
+        for i, stage in enumerate(self._stages):
+            work = stage.work
+            for position, node in enumerate(work.nodes):
+                excluded = [d for d, found in work.answers.items() if found[position].constraint == EXCLUDED]
+                is_pinned = stage.assignment.devices[position] == work.pins.get(node.op.index)
+                for device in [*excluded, *([""] if is_pinned else [])]:
+                    if not left:
+                        return
+                    left -= 1
+                    if device:
+                        self._without_exclusion(i, position, device)
+                    else:
+                        pins = {op: d for op, d in work.pins.items() if op != node.op.index}
+                        other = self._instead(stage, replace(work, pins=pins))
+                        if other is not None:
+                            self._ends[i] |= {(position, d): other[position] for d in work.takers(position)}
+
+    def _without_exclusion(self, stage: int, position: int, device: str) -> None:
+        decision = self._stages[stage]
+        own = self._own(decision, device, position)
+        if own is None:
+            return
+        answers = {name: list(found) for name, found in decision.work.answers.items()}
+        answers[device][position] = own
+        other = self._instead(decision, replace(decision.work, answers=answers))
+        if other is not None:
+            self._ends[stage][position, device] = other[position]
+
+    def _instead(self, stage: Decision, work: GraphWork) -> Sequence[str] | None:
+        """The devices of other work, None where that can't be told."""
+        if stage.assignment.problem is None or stage.is_given:
+            return None
+        other = self._placer.what_if(work)
+        return None if other is None else other.assignment.devices
+
+
+def _reached(graphs: GraphSet, entry: int) -> set[int]:
+    """A graph and those that it calls, directly or not."""
+    found, queue = {entry}, [entry]
+    while queue:
+        for op in graphs.graphs[queue.pop()].ops:
+            new = set(called_graphs(op).values()) - found
+            found |= new
+            queue += new
+    return found
+
+
+def _less(decision: Decision) -> dict[tuple[int, str], int]:
+    """(position, device) → how much less the op would have to cost there: a tie would not move it."""
+    assignment = decision.assignment
+    if assignment.problem is None or decision.is_given or assignment.is_forced:
+        return {}
+    ids = [device.id for device in assignment.problem.devices]
+    found = flip_costs(
+        assignment.problem,
+        judge_of(decision.work, assignment),
+        assignment.positions(),
+        estimates_exceed_sums=assignment.estimates_exceed_sums,
+    )
+    return {(op, ids[d]): max(0, less) + 1 for op, by_device in enumerate(found) for d, less in by_device.items()}
+
+
+def _rule(stage: Decision, device: str, position: int) -> str:
+    """The rule of a lever that keeps an op off a device: one for the types of all operators."""
+    if _is_rounding(stage, device, position):
+        return NUMERICS
+    rule = stage.work.answers[device][position].constraint
+    return DTYPES if rule.rpartition(".")[2] == DTYPES else rule
+
+
+def _of_types(answers: Sequence[Support]) -> str:
+    """Which types a device refuses, and how often."""
+    counts = Counter(answer.value for answer in answers)
+    found = ", ".join(f"{value} ({n})" for value, n in counts.most_common())
+    return f"ops of types that it does not compute in: {found}; it takes {answers[0].limit}"
 
 
 def _is_rounding(stage: Decision, device: str, position: int) -> bool:
@@ -249,50 +436,33 @@ def _rounds_too(stage: Decision, position: int, placer: Placer, device: str) -> 
     return bool(Capability(profile).deviation(node.op.name, [spec.dtype for spec in feature_maps(node)]))
 
 
-def _total(stage: Decision) -> int | None:
-    return None if stage.assignment.problem is None else sum(run.total_ns for run in stage.assignment.runs)
-
-
-def _without(stages: Sequence[Decision], placer: Placer, device: str, rule: str) -> int | None:
-    """What the graphs are predicted to take if the device did not have that rule; None where that would change nothing,
-    or can't be told."""
-    total, is_lifted = 0, False
-    for stage in stages:
-        answers = {name: list(found) for name, found in stage.work.answers.items()}
-        lifted = []
-        for name, found in answers.items():
-            for position, answer in enumerate(found):
-                if rule == NUMERICS:
-                    takes = _is_rounding(stage, name, position)
-                else:
-                    takes = name == device and answer.constraint == rule and not answer.runs
-                    takes = takes and not _rounds_too(stage, position, placer, name)
-                if takes:
-                    found[position] = SUPPORTED
-                    lifted.append((stage.work.nodes[position].op.index, name))
-        if not lifted:
-            total += _total(stage) or 0
-            continue
-        predicted = placer.what_if(replace(stage.work, answers=answers), lifted)
-        if predicted is None:
-            return None
-        total += predicted
-        is_lifted = True
-    return total if is_lifted else None
-
-
-def _numerics(levers: Sequence[Lever], request: Request) -> list[str]:
-    """What would be gained by letting devices round otherwise."""
-    found = [lever for lever in levers if lever.constraint == NUMERICS and lever.total_ns is not None]
-    if not found or found[0].total_ns is None:
-        return []
-    ops = len({op for lever in found for op in lever.ops})
-    what = f"{ops} ops stay" if ops != 1 else "1 op stays"
+def _numerics(placement: Placement, levers: Sequence[Lever], request: Request) -> tuple[str, list[str]]:
+    """What would be gained by letting devices round otherwise: the headline if that is much, else a note."""
+    found = [lever for lever in levers if lever.constraint == NUMERICS]
+    ops = {op for lever in found for op in lever.ops}
+    if not ops:
+        return "", []
+    total, saves = found[0].total_ns, found[0].saves_ns
     devices = ", ".join(lever.device for lever in found)
-    predicted = (
-        f"predicted are {amount(found[0].total_ns, request.objective)}" if found[0].saves_ns else "nothing is saved"
-    )
-    return [f"{what} off {devices}, which would round otherwise; with numerics='fast' (--numerics fast) {predicted}"]
+    if total is not None and saves is not None and saves * MUCH >= total + saves:
+        idle = [lever.device for lever in found if all(row.device != lever.device for row in placement.rows)]
+        what = f"nothing runs on {', '.join(idle)}" if idle else f"{_ops(len(ops))} stay off {devices}"
+        faster = f", {(total + saves) / total:.1f}x faster" if total else ""
+        moved = {(row.graph, row.op): c.answer for row in placement.rows for c in row.candidates if c.change == FAST}
+        how = dict.fromkeys(answer.reason.removesuffix(EXACT) for answer in moved.values())
+        return (
+            f"as asked (numerics='exact'), {what}; with numerics='fast' (--numerics fast): "
+            f"{amount(total, request.objective)}{faster}; {_ops(len(moved))} round otherwise: {'; '.join(how)}"
+        ), []
+    what = f"{_ops(len(ops))} {'stays' if len(ops) == 1 else 'stay'} off {devices}, which would round otherwise"
+    if total is None:
+        return "", [f"{what}; numerics='fast' (--numerics fast) allows that"]
+    predicted = f"predicted are {amount(total, request.objective)}" if saves else "nothing is saved"
+    return "", [f"{what}; with numerics='fast' (--numerics fast) {predicted}"]
+
+
+def _ops(n: int) -> str:
+    return f"{n} op" + ("s" if n != 1 else "")
 
 
 def _table(stages: Sequence[Decision], placer: Placer) -> CostTable:

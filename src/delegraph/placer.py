@@ -23,7 +23,7 @@ from delegraph.core.ops.opdef import Node
 from delegraph.core.runtime.plan import Excluded
 from delegraph.cutting import segments_of
 from delegraph.partitioner.segments import cut_segments
-from delegraph.partitioner.work import FAST, Assignment, Decision, GraphWork, by_order, has_choice
+from delegraph.partitioner.work import EXACT, EXCLUDED, FAST, Assignment, Decision, GraphWork, by_order, has_choice
 from delegraph.request import Request, Say
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Placer:
         self._weighs_all = weighs_all
         self._replays = replays
         self._say = say
+        self._latest: dict[int, Decision] = {}  # by graph: where what-ifs start from
 
     @cached_property
     def _costing(self) -> Costing:
@@ -139,10 +140,9 @@ class Placer:
         if (node.op.index, device) in excluded:
             return Support(Verdict.NO, FAILED, "the device failed on a segment with this op")
         if (graph.index, node.op.index, device) in self.request.excluded:
-            return Support(Verdict.NO, "excluded", "it was excluded", "remove the exclusion")
+            return Support(Verdict.NO, EXCLUDED, "it was excluded", "remove the exclusion")
         if answer.verdict is Verdict.DEVIATES and self.request.numerics == "exact":
-            reason = f"{answer.reason}, and numerics='exact' was asked for"
-            return Support(Verdict.NO, answer.constraint, reason, FAST)
+            return Support(Verdict.NO, answer.constraint, answer.reason + EXACT, FAST)
         return answer
 
     def _expect_places(self, work: GraphWork) -> None:
@@ -158,9 +158,11 @@ class Placer:
                 advice = "name another device that runs it, or allow falling back"
                 raise DelegateError(first, ErrorCode.UNSUPPORTED, f"{node.place}: {'; '.join(reasons)}; {advice}")
 
-    def what_if(self, work: GraphWork, lifted: Collection[tuple[int, str]]) -> int | None:
-        """What other work is predicted to take in all, None where that can't be told. lifted: (op, device) whose costs
-        have to be known for that."""
+    def what_if(
+        self, work: GraphWork, lifted: Collection[tuple[int, str]] = (), *, is_thorough: bool = False
+    ) -> Decision | None:
+        """What would be decided of other work by cost, None where that can't be told. lifted: (op, device) whose costs
+        have to be known for that. is_thorough: not by a quick search, however large it is."""
         from delegraph.partitioner.solver.problem import NoEnergyModel
 
         try:
@@ -168,11 +170,12 @@ class Placer:
             rows = table.of_graph(work.graph.index)
             if not all(op in rows and device in rows[op].costs for op, device in lifted):
                 return None
-            is_quick = len(work.nodes) * len(work.named) > QUICK_BEYOND
-            runs = self._solved(work, table, is_quick=is_quick).assignment.runs
+            is_quick = not is_thorough and len(work.nodes) * len(work.named) > QUICK_BEYOND
+            latest = self._latest.get(work.graph.index)
+            start = latest.assignment if latest is not None and latest.work.nodes is work.nodes else None
+            return self._solved(work, table, is_quick=is_quick, start=start)
         except (DelegateError, InvalidArgument, NoEnergyModel):
             return None
-        return sum(run.total_ns for run in runs)
 
     @property
     def asked_segments(self) -> Mapping[tuple[int, str, tuple[int, ...]], int]:
@@ -220,6 +223,7 @@ class Placer:
                 return self._by_order(work)
             refused = None if self._replays else self._refused(work, decision.cuts)
             if refused is None:
+                self._latest[work.graph.index] = decision
                 return decision
             work = refused
 
@@ -230,7 +234,9 @@ class Placer:
         which = f"{len(nodes)} ops of graph {work.graph.index} in these shapes ({names})"
         return f"{whose} nothing of {which}, so that the order of the devices decides"
 
-    def _solved(self, work: GraphWork, table: CostTable, *, is_quick: bool = False) -> Decision:
+    def _solved(
+        self, work: GraphWork, table: CostTable, *, is_quick: bool = False, start: Assignment | None = None
+    ) -> Decision:
         from delegraph.partitioner.assignment import by_cost
         from delegraph.partitioner.solver.problem import Unplaceable
 
@@ -244,6 +250,7 @@ class Placer:
                     estimates,
                     estimates_exceed_sums=exceed,
                     is_quick=is_quick,
+                    start=start,
                 )
         except Unplaceable as exc:
             node = work.nodes[exc.op]
@@ -307,7 +314,7 @@ class Placer:
                 assignment = as_given(work, table, devices, cuts, estimates, self.request.objective)
         missing = unspoken(self.request.given, work)
         notes = (f"the placement says nothing of {len(missing)} ops of graph {work.graph.index}: they go by the order",)
-        notes = (*(notes if missing else ()), *self._why(work))
+        notes = (*(notes if missing else ()), *self._why(work), *_other_figures(self.request))
         return Decision(work, assignment, tuple(cuts), table, True, self.request.objective, notes)
 
     # --- pieces
@@ -324,6 +331,17 @@ class Placer:
         if self._replays and self.request.costs is not None:
             watched = frozenset(device.id for device in self.request.costs.devices if device.may_hang)
         return cut_segments(work.graph, work.nodes, devices, watched)
+
+
+def _other_figures(request: Request) -> list[str]:
+    """That the figures of a record which was handed in were others'."""
+    given = request.given
+    if given is None or not given.predictions:
+        return []
+    then, now = ((of.machine, of.objective) for of in (given, request))
+    if then == now:
+        return []
+    return [f"the placement was made for {' by '.join(then)}; its figures here are for {' by '.join(now)}"]
 
 
 def _pins_not_kept(work: GraphWork) -> list[str]:

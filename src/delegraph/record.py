@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from delegraph.partitioner.placement import (
     SegmentCost,
     SegmentPlacement,
 )
-from delegraph.partitioner.reasons import Changes, rows_of
+from delegraph.partitioner.reasons import UNTRIED, Tried, rows_of
 from delegraph.partitioner.work import Decision
 
 WHILE_TRIPS = 16
@@ -100,18 +101,18 @@ def placement_of(
     unavailable: Mapping[str, str],
     measured: Measured,
     events: Sequence[Mapping[str, Any]] = (),
-    changes: Mapping[int, Changes] | None = None,
+    tried: Mapping[int, Tried] | None = None,
     waiting: Collection[tuple[int, int]] = (),
     notes: Sequence[str] = (),
 ) -> Placement:
-    """The record. decisions: the last for each op wins. changes: position of a decision → what would move its ops.
+    """The record. decisions: the last for each op wins. tried: position of a decision → what would move its ops.
     waiting: (graph, op) that are placed when their shapes are known. notes: beside those of the decisions."""
     rows: dict[tuple[int, int], OpPlacement] = {}
     segments: dict[tuple[int, ...], SegmentPlacement] = {}
     places: dict[tuple[int, int], tuple[int, ...]] = {}
     latest: dict[tuple[int, int], int] = {}
     for index, decision in enumerate(decisions):
-        for row in rows_of(decision, (changes or {}).get(index, {})):
+        for row in rows_of(decision, (tried or {}).get(index, UNTRIED)):
             rows[row.graph, row.op] = row
             latest[row.graph, row.op] = index
     for index, decision in enumerate(decisions):
@@ -124,11 +125,13 @@ def placement_of(
     for graph in graphs.graphs:
         if any(key[0] == graph.index for key in rows):
             rows |= {key: row for key, row in _folded(graph, rows).items() if key not in waiting}
+    predicted = predictions(graphs, decisions, rows)
+    is_late = bool(waiting) and all(p.graph for p in predicted)
     all_notes = dict.fromkeys([*(note for decision in decisions for note in decision.notes), *notes])
     return Placement(
         tuple(rows[key] for key in sorted(rows)),
         tuple(segments[key] for key in sorted(segments)),
-        tuple(_predictions(graphs, decisions, rows)),
+        tuple(predicted),
         graphs.source,
         machine,
         objective,
@@ -136,7 +139,20 @@ def placement_of(
         dict(unavailable),
         tuple(all_notes),
         tuple(events),
+        f"not predicted: {len(waiting)} ops wait for shapes" if is_late else "",
+        _digest(graphs),
     )
+
+
+def _digest(graphs: GraphSet) -> str:
+    """Of the ops with the types and shapes of their tensors: models of which a placement says the same."""
+    hasher = hashlib.sha256()
+    for graph in graphs.graphs:
+        for op in graph.all_ops:
+            tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
+            types = [(str(tensor.dtype), *tensor.shape_signature) for tensor in tensors]
+            hasher.update(repr((graph.index, op.index, op.name, types)).encode())
+    return hasher.hexdigest()[:16]
 
 
 def _segments(decision: Decision, index: int, measured: Measured) -> list[SegmentPlacement]:
@@ -186,10 +202,10 @@ def _is_behind(graph: Graph, op: int, rows: Mapping[tuple[int, int], OpPlacement
     return any(key[0] == graph.index and key[1] > op for key in rows)
 
 
-def _predictions(
+def predictions(
     graphs: GraphSet, decisions: Sequence[Decision], placed: Collection[tuple[int, int]]
 ) -> list[GraphPrediction]:
-    """One per graph whose ops have all been placed and weighed, with the graphs that it calls."""
+    """One per graph whose ops have all been placed and weighed, with the graphs that it calls. placed: (graph, op)."""
     own: dict[int, list[Decision]] = {}
     seen: set[tuple[int, int]] = set()
     for decision in decisions:
@@ -218,7 +234,7 @@ def _predictions(
             alone += assignment.cpu_alone_ns or 0
             has_bound &= solution is not None and solution.bound_ns is not None
             bound += 0 if solution is None else solution.bound_ns or 0
-            has_concurrent &= solution is not None
+            has_concurrent &= solution is not None and stage.objective == "latency"
             concurrent += 0 if solution is None else solution.concurrent_ns
         for op in graphs.graphs[index].ops:
             for name, called in called_graphs(op).items():

@@ -169,7 +169,7 @@ def _names(wishes: Wishes, given: Placement | None) -> str | Sequence[str]:
             except InvalidArgument as exc:
                 place = f"placement: op {row.op}" + (f" of graph {row.graph}" if row.graph else "")
                 raise InvalidArgument(place, exc.expected, exc.found, exc.advice) from exc
-        return [name for name in given.devices if name in used] or list(used) or "cpu"
+        return list(dict.fromkeys([*(name for name in given.devices if name in used), *used])) or "cpu"
     if wishes.machine not in (None, HOST):
         from delegraph.core.devices.locate import load
 

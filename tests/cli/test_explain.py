@@ -29,8 +29,11 @@ def test_deeplab_on_the_coral_board_shows_the_lever_for_numerics(delegraph: Call
     result = delegraph("explain", DEEPLAB, *BOARD)
     lines = result.out.splitlines()
     assert result.code == 0
-    assert lines[0].startswith("predicted for coral-dev-board: 232.9 ms; the cpu alone 232.9 ms")
-    assert lines[1] == "runs on: cpu 71 ops, reference 1 op"
+    assert lines[0].startswith(
+        "as asked (numerics='exact'), nothing runs on nnapi:coral-dev-board; with numerics='fast'"
+    )
+    assert lines[1] == "predicted for coral-dev-board: 232.9 ms; the cpu alone 232.9 ms"
+    assert lines[2] == "runs on: cpu 71 ops, reference 1 op"
     assert "2 segments" in lines
     start = next(i for i, line in enumerate(lines) if line.startswith("what keeps ops off the devices"))
     assert lines[start + 1].startswith("219 ms") and "numerics  71 ops: 0-70" in lines[start + 1]
@@ -77,7 +80,7 @@ def test_a_line_per_op_with_numbered_refusals(delegraph: Call) -> None:
     rows = [line for line in out.splitlines() if line.lstrip().startswith("0 ")]
     on_cpu = [re.split(r" {2,}", row.strip()) for row in rows if "  cpu  " in row and "_2D" in row]
     assert len(on_cpu) > 50 and {row[-1] for row in on_cpu} == {"[1]"} and len({row[-2] for row in on_cpu}) == 1
-    assert out.count("may differ by 1") == 2  # the reference, and the lever
+    assert out.count("may differ by 1") == 3  # what is said first, the reference, and the lever
     assert "\n[1] nnapi:coral-dev-board: the Edge TPU rounds" in out
 
 

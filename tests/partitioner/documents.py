@@ -24,7 +24,7 @@ PLACEMENT = Placement(
     (
         OpPlacement(
             0, 0, "CONV_2D", "b", "cost", "5 ns here", (
-                Candidate("a", REFUSAL, None, "use smaller strides"),
+                Candidate("a", REFUSAL, None, "use smaller strides", None, "use smaller strides", False),
                 Candidate("b", ROUNDS, Cost(5, "measured", 7, "timed 3 times")),
                 Candidate("c", Support(Verdict.YES), Cost(9, "roofline"), "4 ns less there", 4),
             ),
@@ -35,7 +35,8 @@ PLACEMENT = Placement(
     (SegmentPlacement(0, "b", (0,), SegmentCost(1, 5, 2, 3, 4), 2, 17), SegmentPlacement(1, "c", (3, 4))),
     (GraphPrediction(0, 15, 14, 20, 10, "elimination"), GraphPrediction(1, 3)),
     "model.tflite", "my-board", "energy", ("a", "b", "c"), {"d": "it was unplugged"}, ("a note",),
-    ({"moment": "run", "device": "b", "ops": [0], "at": 1.5},),
+    ({"moment": "run", "device": "b", "ops": [0], "at": 1.5},), "nothing runs on a",
+    "0123456789abcdef",
 )  # fmt: skip
 """A record with every field filled in."""
 
@@ -43,7 +44,20 @@ TABLE = CostTable(
     "my-board",
     (
         DeviceCosts(
-            "a", 5, Link(1, 10), Link(2, 20), "a", "bus", True, Limits(2, True, 1000, 3), 7, 0.5, "measured", True
+            "a",
+            5,
+            Link(1, 10),
+            Link(2, 20),
+            "a",
+            "bus",
+            True,
+            Limits(2, True, 1000, 3),
+            7,
+            0.5,
+            "measured",
+            True,
+            100,
+            2.5,
         ),
         DeviceCosts("b"),
     ),

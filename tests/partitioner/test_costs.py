@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
+from tests.graphs import GraphBuilder, model
 from tests.partitioner.documents import TABLE, changed, removed, spoilt
 from tests.runtime.test_fallback import chain
+from tests.support import require, shared_path
 
 import delegraph as dg
-from delegraph.core.abi.values import Support, Verdict
-from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts
+from delegraph.core.abi.values import GraphView, Limits, Segment, Support, Verdict
+from delegraph.core.runtime.border import DeviceSlot
+from delegraph.partitioner.costs import Cost, CostTable, DeviceCosts, OpCosts, SegmentEstimate
 from delegraph.partitioner.solver.problem import NoEnergyModel
 
 DOCUMENT = json.loads(json.dumps(TABLE.to_json()))
@@ -89,6 +95,62 @@ def test_costs_that_nothing_can_be_weighed_by(path: tuple[Any, ...], value: Any,
     document = table(*[{"a": 1, "cpu": 2}] * 4, launch_ns=value).to_json()
     with pytest.raises(dg.InvalidArgument, match=f"costs: expected figures that can be weighed, {message}; correct"):
         dg.explain(chain(), costs=changed(document, path, value))
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_shared_constant_counts_once_against_the_budget(is_shared: bool) -> None:
+    """It lies on the device once, however many ops read it."""
+    g = GraphBuilder()
+    last = g.input([250])
+    weights = [g.constant(np.full(250, 1 if is_shared else i, np.float32)) for i in range(4)]
+    for i in range(4):
+        last = g.op("MUL", [last, weights[0 if is_shared else i]], [250])
+    g.outputs = [last]
+    rows = [
+        OpCosts(0, op, "MUL", {"a": YES, "cpu": YES}, {"a": Cost(10, "file"), "cpu": Cost(10**6, "file")})
+        for op in range(4)
+    ]
+    limits = Limits(weight_budget_bytes=1_000)
+    costs = CostTable("x", (DeviceCosts("a", limits=limits, stream_bytes_per_s=10**9), DeviceCosts("cpu")), tuple(rows))
+    placement = dg.explain(model(g), costs=costs).placement
+    assert [row.device for row in placement.rows] == ["a"] * 4
+    assert placement.predictions[0].total_ns == 40 + (0 if is_shared else 3_000)
+
+
+@pytest.mark.parametrize("source", ["device", "measured"])
+def test_a_stranger_may_estimate_segments_below_their_ops(source: str) -> None:
+    found = table(*[{"a": 1_000, "cpu": 400}] * 4)
+    devices = (replace(found.devices[0], estimates_segments=True, source=source), found.devices[1])
+    costs = replace(found, devices=devices, segments=(SegmentEstimate(0, "a", (0, 1, 2, 3), 500),))
+    (prediction,) = dg.explain(chain(), costs=costs).placement.predictions
+    assert (prediction.total_ns, prediction.bound_ns) == (500, None)
+    known = replace(costs, devices=(replace(devices[0], weight_cache_bytes=0), devices[1]), segments=())
+    assert dg.explain(chain(), costs=known).placement.predictions[0].bound_ns == 1_600
+
+
+def test_devices_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many what-ifs there are; and an emulated one that says no more than the sum is not asked of segments."""
+    require("shared")
+    asked: Counter[tuple[object, ...]] = Counter()
+    estimate, of_segment = DeviceSlot.estimate, DeviceSlot.estimate_segment
+
+    def counted(slot: DeviceSlot, view: GraphView) -> Any:
+        asked[slot.id, view.graph.index, len(view.nodes)] += 1
+        return estimate(slot, view)
+
+    def counted_segment(slot: DeviceSlot, segment: Segment) -> Any:
+        asked[slot.id, segment.graph.index, "segment", *(node.op.index for node in segment.nodes)] += 1
+        return of_segment(slot, segment)
+
+    monkeypatch.setattr(DeviceSlot, "estimate", counted)
+    monkeypatch.setattr(DeviceSlot, "estimate_segment", counted_segment)
+    path = shared_path() / "models" / "real" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
+    found = dg.explain(path, machine="coral-dev-board", numerics="fast")
+    assert found.levers
+    assert asked.most_common(1)[0][1] == 1 and any("segment" in key for key in asked)
+    asked.clear()
+    assert dg.explain(path, machine="pixel-3", numerics="fast").placement.predictions
+    assert asked.most_common(1)[0][1] == 1 and not any("segment" in key for key in asked)
 
 
 def test_energy_needs_figures_of_every_candidate() -> None:

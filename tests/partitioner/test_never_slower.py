@@ -70,7 +70,8 @@ def broken_promises(placement: Placement, calls: Mapping[int, bool], *, has_cpu:
             found.append(f"{where} is more than {p.cpu_alone_ns} of the cpu alone")
         if p.bound_ns is not None and p.bound_ns > p.total_ns:
             found.append(f"{where} is below the bound {p.bound_ns}")
-        if p.concurrent_ns is None or p.concurrent_ns > p.total_ns:
+        has_times = placement.objective == "latency"  # energy is the same side by side
+        if (p.concurrent_ns is not None) != has_times or (p.concurrent_ns or 0) > p.total_ns:
             found.append(f"{where} one after the other, {p.concurrent_ns} side by side")
         if not calls.get(p.graph) and sums[p.graph] != p.total_ns:
             found.append(f"{where}, its segments {sums[p.graph]}")

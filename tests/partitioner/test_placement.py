@@ -13,8 +13,9 @@ from tests.partitioner.documents import PLACEMENT, changed, places, removed, spo
 from tests.runtime.test_fallback import chain
 
 import delegraph as dg
-from delegraph.partitioner.placement import OpPlacement, Placement, SegmentPlacement
-from delegraph.partitioner.placement_text import as_text, groups, summary
+from delegraph.partitioner import json_reader
+from delegraph.partitioner.placement import OpPlacement, Placement, SegmentCost, SegmentPlacement
+from delegraph.partitioner.placement_text import as_text, groups, segment_table, summary
 
 DOCUMENT = json.loads(json.dumps(PLACEMENT.to_json()))
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "placement.schema.json").read_text())
@@ -112,3 +113,36 @@ def test_a_spoilt_document_compiles_or_is_refused(document: Any) -> None:
     except dg.InvalidArgument:
         return
     assert Placement.from_json(document).rows
+
+
+def test_sums_of_the_largest_costs_read_back() -> None:
+    """What may be handed in is bounded; what that adds up to is not."""
+    largest = json_reader.LARGEST
+    document = changed(DOCUMENT, ("predictions", 0, "total_ns"), 64 * largest)
+    document = changed(document, ("segments", 0, "predicted", "ops_ns"), 64 * largest)
+    document = changed(document, ("ops", 0, "candidates", 2, "change_ns"), 2 * largest)
+    found = Placement.from_json(document)
+    assert found.predictions[0].total_ns == 64 * largest and found.to_json() != DOCUMENT
+    jsonschema.validate(document, SCHEMA)
+    with pytest.raises(dg.InvalidArgument, match="time_ns: expected a whole number from 0 to"):
+        Placement.from_json(changed(DOCUMENT, ("ops", 0, "candidates", 2, "cost", "time_ns"), largest + 1))
+
+
+def test_records_from_before_obstacles_read() -> None:
+    """Without them, every device that takes an op competes."""
+    document = json.loads(json.dumps(DOCUMENT))
+    for field in ("headline", "model_digest"):
+        del document[field]
+    for candidate in document["ops"][0]["candidates"]:
+        candidate.pop("obstacle", None), candidate.pop("competes", None)
+    found = Placement.from_json(document)
+    assert all(c.competes and not c.obstacle for c in found.rows[0].candidates)
+
+
+def test_many_small_segments_share_a_line() -> None:
+    segments = [SegmentPlacement(0, "a", (op,), SegmentCost(0, 10_000 if op == 3 else 9, 0)) for op in range(9)]
+    placement = Placement((), tuple(segments))
+    lines = as_text(placement).splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["segment", "3"]
+    assert lines[2] == "8 more take less than 1 % each, 72 ns together"
+    assert len(segment_table(placement, has_all=True)[1]) == 9

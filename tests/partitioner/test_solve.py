@@ -370,7 +370,7 @@ def test_core_runs_its_steps_one_by_one_for_nothing() -> None:
 
 
 def test_different_resources_work_side_by_side() -> None:
-    devices = (ProblemDevice("cpu"), ProblemDevice("acc"))
+    devices = (ProblemDevice("cpu"), ProblemDevice("acc", is_beside=True))
     ops = (ProblemOp((50, None)), ProblemOp((None, 60)), ProblemOp((10, None)))
     tensors = (
         ProblemTensor(None, (0, 1), False, FREE),
@@ -384,6 +384,8 @@ def test_different_resources_work_side_by_side() -> None:
     assert concurrent_time(problem, runs) == 70
     shared = replace(problem, devices=tuple(replace(d, resource="bus") for d in devices))
     assert concurrent_time(shared, runs) == 120
+    calling = replace(problem, devices=(devices[0], ProblemDevice("acc")))  # both on the caller's thread
+    assert concurrent_time(calling, runs) == 120
 
 
 def test_copies_go_through_the_host() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from delegraph.cli import render
 from delegraph.core.abi.values import SUPPORTED, Verdict
 from delegraph.core.errors import InvalidArgument
 from delegraph.explanation import Explanation, Lever
 from delegraph.partitioner.costs import Cost
-from delegraph.partitioner.diff import OpDifference
+from delegraph.partitioner.diff import OpDifference, remarks
 from delegraph.partitioner.placement import Candidate, OpPlacement, Placement
-from delegraph.partitioner.placement_text import amount, groups, operators, summary, value_of
+from delegraph.partitioner.placement_text import amount, groups, operators, ranges, segment_table, summary, value_of
 
 LEVERS = 10
 """How many rules are shown."""
@@ -22,7 +23,7 @@ def show(found: Explanation, *, with_costs: bool, each: bool) -> None:
     for line in summary(found.placement):
         render.line(line)
     render.line()
-    _show_segments(found.placement)
+    _show_segments(found.placement, has_all=each)
     render.line()
     render.heading("ops")
     if with_costs:
@@ -34,39 +35,13 @@ def show(found: Explanation, *, with_costs: bool, each: bool) -> None:
     _show_levers(found)
 
 
-def _show_segments(placement: Placement) -> None:
+def _show_segments(placement: Placement, *, has_all: bool) -> None:
     render.heading(render.counted(len(placement.segments), "segment"))
-    rows = []
-    for i, segment in enumerate(placement.segments):
-        cost = segment.predicted
-        parts = (
-            [""] * 4
-            if cost is None
-            else [
-                amount(value, placement.objective)
-                for value in (
-                    cost.launch_ns,
-                    cost.ops_ns,
-                    cost.copies_ns + cost.outputs_ns + cost.streaming_ns,
-                    cost.total_ns,
-                )
-            ]
-        )
-        rows.append((i, segment.graph, segment.device, len(segment.ops), _ranges(segment.ops), *parts))
-    head = ("#", "graph", "device", "n", "ops", "launch", "compute", "copies", "total")
-    render.table(head, rows, right=("#", "graph", "n", "launch", "compute", "copies", "total"))
-
-
-def _ranges(ops: Sequence[int], *, is_short: bool = True) -> str:
-    """Numbers in words: ``0-12, 14``; is_short: of many ranges only some."""
-    parts: list[list[int]] = []
-    for op in sorted(ops):
-        if parts and op == parts[-1][1] + 1:
-            parts[-1][1] = op
-        else:
-            parts.append([op, op])
-    texts = [str(a) if a == b else f"{a}-{b}" for a, b in parts]
-    return ", ".join(texts) if len(texts) <= 6 or not is_short else ", ".join([*texts[:5], f"... {texts[-1]}"])
+    head, rows, left_out = segment_table(placement, has_all=has_all)
+    right = ("segment", "graph", "launch", "compute", "copies", "predicted", "runs", "measured")
+    render.table(head, rows, right=right)
+    if left_out:
+        render.line(left_out)
 
 
 def _show_groups(placement: Placement) -> None:
@@ -81,7 +56,7 @@ def _show_groups(placement: Placement) -> None:
             amount(group.predicted, placement.objective),
             group.names,
             group.why,
-            _ranges([row.op for row in group.rows], is_short=False),
+            ranges([row.op for row in group.rows], is_short=False),
         )
         rows.append((group.graph, *shown) if has_calls else shown)
     render.table(head, rows, right=("graph", "n", "predicted"))
@@ -97,7 +72,7 @@ def show_ops_in_short(placement: Placement) -> None:
             found.append((key, []))
         found[-1][1].append(row)
     rows = [
-        (graph, _ranges([row.op for row in ops]), operators([row.name for row in ops]), device, why)
+        (graph, ranges([row.op for row in ops]), operators([row.name for row in ops]), device, why)
         for (graph, device, why), ops in found
     ]
     render.table(("graph", "ops", "operators", "device", "why"), rows, right=("graph",))
@@ -161,6 +136,8 @@ def _show_levers(found: Explanation) -> None:
         return
     alike: dict[tuple[object, ...], list[Lever]] = {}
     for lever in found.levers:
+        if lever.saves_ns == 0:
+            continue
         key = (lever.saves_ns, lever.constraint, lever.reason, lever.advice, tuple(lever.ops))
         alike.setdefault(key, []).append(lever)
     shown = list(alike.values())[:LEVERS]
@@ -168,16 +145,32 @@ def _show_levers(found: Explanation) -> None:
     render.heading("what keeps ops off the devices, and what would be saved if they went there")
     for levers in shown:
         _show_lever(levers[0], ", ".join(lever.device for lever in levers), found.placement)
-    n_more = len(found.levers) - sum(map(len, shown))
+    idle = [lever for lever in found.levers if lever.saves_ns == 0]
+    if idle:
+        _show_idle(idle)
+    n_more = len(found.levers) - len(idle) - sum(map(len, shown))
     if n_more:
         render.line(f"and {render.counted(n_more, 'rule')} more: --json")
 
 
+def _show_idle(levers: Sequence[Lever]) -> None:
+    """What would save nothing, in a line."""
+    by_device: dict[str, list[str]] = {}
+    for lever in levers:
+        by_device.setdefault(lever.device, []).append(f"{lever.constraint} ({len(lever.ops)})")
+    alike: dict[str, list[str]] = {}
+    for device, rules in by_device.items():
+        alike.setdefault(", ".join(rules), []).append(device)
+    texts = [f"{', '.join(devices)}  {rules}" for rules, devices in alike.items()]
+    render.paragraph(f"{'nothing':<10}", "; ".join(texts))
+
+
 def _show_lever(lever: Lever, devices: str, placement: Placement) -> None:
-    saves = {None: "not known", 0: "nothing"}.get(lever.saves_ns) or amount(lever.saves_ns, placement.objective)
-    ops = _ranges([op for graph, op in lever.ops if graph == 0]) or "of called graphs"
+    saves = "not known" if lever.saves_ns is None else amount(lever.saves_ns, placement.objective)
+    ops = ranges([op for graph, op in lever.ops if graph == 0]) or "of called graphs"
     n = render.counted(len(lever.ops), "op")
-    others = len(_reasons(placement, lever.device, lever.ops)) - 1
+    reasons = _reasons(placement, lever.device, lever.ops)
+    others = len(reasons) - 1 if lever.reason in reasons else 0
     indent = " " * 10
     render.paragraph(f"{saves:<10}", f"{devices}  {lever.constraint}  {n}: {ops}")
     render.paragraph(indent, lever.reason + (f" (and {others} more like it)" if others > 0 else ""))
@@ -224,6 +217,7 @@ def _candidate(candidate: Candidate, objective: str) -> list[tuple[str, str]]:
         ("found", answer.value),
         ("limit", answer.limit),
         ("why", answer.reason),
+        ("in its way", "" if candidate.obstacle == candidate.change else candidate.obstacle),
         ("what would bring it there", candidate.change),
     ]
 
@@ -235,9 +229,12 @@ def show_comparison(names: Sequence[str], placements: Sequence[Placement], found
     """Two placements of one model, and what differs between them."""
     for name, placement in zip(names, placements, strict=True):
         segments = render.counted(len(placement.segments), "segment")
-        render.line(f"{name}: {segments}; {'; '.join(summary(placement)[:1])}")
+        predicted = summary(replace(placement, headline=""))[:1]
+        render.line(f"{name}: {'; '.join([segments, *predicted])}")
     moved = [each for each in found if each.is_moved]
     render.line(f"{len(moved)} of {len(placements[1].rows)} ops are elsewhere")
+    for remark in remarks(*placements):
+        render.line(remark)
     if found:
         render.line()
         _show_differences(found)
@@ -254,7 +251,7 @@ def _show_differences(found: Sequence[OpDifference]) -> None:
         )
         alike.setdefault((each.graph, before, after, why), []).append(each)
     rows = [
-        (graph, before, after, len(ops), operators([each.name for each in ops]), why, _ranges([o.op for o in ops]))
+        (graph, before, after, len(ops), operators([each.name for each in ops]), why, ranges([o.op for o in ops]))
         for (graph, before, after, why), ops in alike.items()
     ]
     head = ("graph", "before", "after", "n", "operators", "what devices say", "ops")

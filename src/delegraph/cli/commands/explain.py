@@ -121,13 +121,14 @@ def command(
 
 
 def _compare(settings: Settings, before: str, after: str) -> None:
-    from delegraph.partitioner.diff import differences
+    from delegraph.partitioner.diff import differences, remarks
     from delegraph.partitioner.placement import Placement
 
     a, b = Placement.read(before), Placement.read(after)
     found = differences(a, b)
     if settings.as_json:
-        render.write_json({"before": _totals(a), "after": _totals(b), "ops": [each.to_json() for each in found]})
+        ops = [each.to_json() for each in found]
+        render.write_json({"before": _totals(a), "after": _totals(b), "remarks": remarks(a, b), "ops": ops})
         return
     from delegraph.cli.placement_views import show_comparison
 
