@@ -174,7 +174,7 @@ def _blamed(part: str, function: Callable[..., T]) -> Callable[..., T]:
             return function(node, *args)
         except (DelegraphError, MemoryError):
             raise
-        except Exception as exc:
+        except Exception as exc:  # a user's code
             advice = "operands can't be written to: return a new array" if "read-only" in str(exc) else ""
             raise _error(node, f"{part} raised {type(exc).__name__}: {exc}", advice) from exc
 

@@ -229,7 +229,7 @@ class Store:
         assert self.directory is not None
         folder = self.directory / "locks"
         try:
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(FileExistsError):  # made before, perhaps by another process just now
                 os.mkdir(folder, 0o700)
             held.enter_context(filelock.FileLock(folder / name, limit_s, mode=0o600))
         except (OSError, NotImplementedError):  # a timeout is an OSError

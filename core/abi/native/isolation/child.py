@@ -158,7 +158,7 @@ class _Server:
 
     def serve(self) -> None:
         """Until the parent closes the lane."""
-        with self._channel.socket, contextlib.suppress(ClosedError):
+        with self._channel.socket, contextlib.suppress(ClosedError):  # that is how a lane ends
             while True:
                 self._serve_one()
 

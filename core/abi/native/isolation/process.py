@@ -141,7 +141,7 @@ class Child:
     def take_released(self) -> list[list[Any]]:
         """What is to be dropped, for the call that goes next."""
         found: list[list[Any]] = []
-        with contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):  # the queue's end; finalizers may add to it meanwhile
             while True:
                 found.append(self._released.popleft())
         return found
