@@ -119,7 +119,7 @@ class LoadedSegment:
         """
         opening: Opening | None = None
         try:
-            with self._guard, nullcontext() if self._shared is None else self._shared.turn():
+            with self._guard, _AT_ONCE if self._shared is None else self._shared.turn():
                 opening = self.slot.opening()
                 self._run(opening, inputs, outputs)
         except DelegateError as exc:
@@ -306,6 +306,9 @@ class WatchedRun:
         if self.opening is not None:
             self._slot.lose(self.opening)
 
+
+_AT_ONCE = nullcontext()
+"""In the place of a turn, where there is nobody to take turns with."""
 
 _LOST = (ErrorCode.DEVICE_LOST, ErrorCode.TIMEOUT)
 """After these in a run the device is opened anew."""

@@ -232,7 +232,7 @@ class Store:
             with contextlib.suppress(FileExistsError):  # made before, perhaps by another process just now
                 os.mkdir(folder, 0o700)
             held.enter_context(filelock.FileLock(folder / name, limit_s, mode=0o600))
-        except (OSError, NotImplementedError):  # a timeout is an OSError
+        except (OSError, NotImplementedError):  # a timeout is an OSError; the other: no locks on this file system
             return False
         return True
 

@@ -72,6 +72,25 @@ def failing(program: Program, what: Callable[[], object]) -> Program:
     return program
 
 
+def waiting(program: Program, first: Callable[[], object]) -> Program:
+    """The program, whose runs begin with what ``first`` does."""
+    make = program.context
+
+    def context(scratch: Any) -> Any:
+        found: Any = make(scratch)
+        go_on = found.run
+
+        def run(**kwargs: Any) -> Any:
+            first()
+            return go_on(**kwargs)
+
+        found.run = run
+        return found
+
+    program.context = context  # type: ignore[method-assign]
+    return program
+
+
 def raises() -> None:
     raise DelegateError("echo:it", ErrorCode.INTERNAL, "always")
 
@@ -268,23 +287,11 @@ def test_memory_that_a_failed_run_may_still_write_to_is_not_used_again() -> None
         return program
 
     def pausing(device: EchoDevice, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
-        program = EchoDevice.load(device, artifact, segment, packs)
-        make = program.context
+        def wait() -> None:
+            strike.set()
+            assert struck.wait(30)
 
-        def context(scratch: Any) -> Any:
-            found: Any = make(scratch)
-            go_on = found.run
-
-            def run(**kwargs: Any) -> Any:
-                strike.set()
-                assert struck.wait(30)
-                return go_on(**kwargs)
-
-            found.run = run
-            return found
-
-        program.context = context  # type: ignore[method-assign]
-        return program
+        return waiting(EchoDevice.load(device, artifact, segment, packs), wait)
 
     g = GraphBuilder()
     x = g.input([8, 8])
@@ -333,22 +340,11 @@ def test_a_device_is_closed_behind_its_last_program() -> None:
         order.append("device")
 
     def load(device: EchoDevice, artifact: Artifact, segment: Segment, packs: Packs) -> Program:
-        program = EchoDevice.load(device, artifact, segment, packs)
-        make = program.context
+        def wait() -> None:
+            began.set()
+            assert let.wait(30) and not order
 
-        def context(scratch: Any) -> Any:
-            found: Any = make(scratch)
-            go_on = found.run
-
-            def run(**kwargs: Any) -> Any:
-                began.set()
-                assert let.wait(30) and not order
-                return go_on(**kwargs)
-
-            found.run = run
-            return found
-
-        program.context = context  # type: ignore[method-assign]
+        program = waiting(EchoDevice.load(device, artifact, segment, packs), wait)
         program.close = lambda: order.append("program")  # type: ignore[method-assign]
         return program
 

@@ -142,7 +142,7 @@ def check_delegate(delegate: Any, where: str) -> None:
 def _python_delegate(spec: PluginSpec) -> Delegate:
     where = f"delegate {spec}"
     try:
-        module = _file_module(spec.target) if spec.kind == "file" else importlib.import_module(spec.target)
+        module = file_module(spec.target) if spec.kind == "file" else importlib.import_module(spec.target)
         found = _attribute(module, spec, where)
         delegate: Delegate = found if hasattr(found, "devices") and not inspect.isclass(found) else found()
     except DelegraphError:
@@ -174,9 +174,14 @@ def _attribute(module: ModuleType, spec: PluginSpec, where: str) -> Any:
     return classes[0]
 
 
-def _file_module(path: str) -> ModuleType:
-    """The module in a file, under a name of its own; imported anew each time."""
-    name = f"delegraph_plugin_{Path(path).stem}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+def file_module_name(path: str, prefix: str) -> str:
+    """So that it never is another module of that name."""
+    return f"{prefix}_{Path(path).stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+
+def file_module(path: str, prefix: str = "delegraph_plugin") -> ModuleType:
+    """The module in a file, under a name of its own; imported anew each time. Raises what importing it raises."""
+    name = file_module_name(path, prefix)
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise ImportError(f"can't import {path}")

@@ -6,16 +6,17 @@ A module is found as by ``python -c "import MODULE"``, in the current folder fir
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
 
+from delegraph.core.abi.native.plugin import file_module, file_module_name
 from delegraph.core.errors import InvalidArgument
+
+PREFIX = "delegraph_import"
 
 
 def run_module(name: str) -> ModuleType:
@@ -48,21 +49,9 @@ def _search_first(folder: Path) -> None:
 
 
 def _run_file(path: Path) -> ModuleType:
-    """The module in a file, under a name of its own, so that it never is another module of that name."""
-    name = f"delegraph_import_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"can't import {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    """The module in a file, run once a process."""
+    found = sys.modules.get(file_module_name(str(path), PREFIX))
+    return file_module(str(path), PREFIX) if found is None else found
 
 
 def _place(exc: BaseException, path: Path) -> str:
